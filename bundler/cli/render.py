@@ -1,0 +1,106 @@
+"""Events on a screen: bars on a terminal, plain lines elsewhere; always on standard error."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.text import Text
+
+from bundler.events import Advanced, Event, Finished, Noted, Started, Waiting
+
+_WAIT_LINE_SECONDS = 15.0
+
+
+class Watcher:
+    """Shows events from the start of a block to its end; any thread may tell them."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(binary_units=True),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+        )
+        self._waiting = Text()
+        self._live: Live | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._verbs: dict[str, tuple[str, float]] = {}
+        self._lock = threading.Lock()
+        self._waited: tuple[tuple[str, ...], float] = ((), 0.0)
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live = Live(
+                Group(self._progress, self._waiting), console=self._console, transient=True
+            )
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        with self._lock:
+            match event:
+                case Started(verb, item, total):
+                    self._start(verb, item, total)
+                case Advanced(item, step):
+                    if item in self._tasks:
+                        self._progress.advance(self._tasks[item], step)
+                case Finished(item, skipped):
+                    self._finish(item, skipped=skipped)
+                case Noted(text):
+                    self._say(f"note: {text}")
+                case Waiting(lines):
+                    self._wait(lines)
+
+    def _start(self, verb: str, item: str, total: int | None) -> None:
+        self._verbs[item] = (verb, time.monotonic())
+        if self._live is not None:
+            self._tasks[item] = self._progress.add_task(f"{verb} {item}", total=total)
+
+    def _finish(self, item: str, *, skipped: bool) -> None:
+        verb, begun = self._verbs.pop(item, ("", time.monotonic()))
+        if item in self._tasks:
+            self._progress.remove_task(self._tasks.pop(item))
+        took = "there already" if skipped else f"{time.monotonic() - begun:.1f} s"
+        self._say(f"{verb} {item}: {took}")
+
+    def _wait(self, lines: tuple[str, ...]) -> None:
+        if self._live is not None:
+            self._waiting.plain = "\n".join(lines)
+            return
+        said, when = self._waited
+        if lines != said and time.monotonic() - when > 1 or (
+            lines and time.monotonic() - when > _WAIT_LINE_SECONDS
+        ):
+            self._waited = (lines, time.monotonic())
+            for line in lines:
+                self._say(f"waiting: {line}")
+
+    def _say(self, text: str) -> None:
+        self._console.print(Text(text))

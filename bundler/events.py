@@ -1,0 +1,53 @@
+"""What operations tell whoever watches: typed facts, never text for a screen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Work on one item began. ``total`` is in bytes, None where it is not known."""
+
+    verb: str
+    item: str
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """``step`` more bytes of an item are done; negative when a retry goes back."""
+
+    item: str
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """An item is done. ``skipped``: it was there already, and nothing was sent."""
+
+    item: str
+    skipped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Something that people should know, and that stops nothing."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How the objects that we wait for stand now: a line each."""
+
+    lines: tuple[str, ...]
+
+
+Event = Started | Advanced | Finished | Noted | Waiting
+Emit = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """Watch nothing: the default of every operation."""

@@ -1,0 +1,133 @@
+"""The only place that reads and writes YAML."""
+
+from __future__ import annotations
+
+import re
+from typing import NoReturn
+
+import yaml
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from bundler.document import Document, Path
+from bundler.errors import MalformedError, printable
+
+_MAX_BYTES = 4 << 20
+_MAX_DEPTH = 32
+# YAML 1.1 reads these plain words as booleans, YAML 1.2 as text: people mean either.
+_AMBIGUOUS = {"yes", "no", "on", "off", "y", "n"}
+_DECIMAL = re.compile(r"-?[1-9][0-9]{0,15}|0")
+_TAGS = "tag:yaml.org,2002:"
+
+
+def read_yaml(content: bytes, *, name: str) -> Document:
+    """Parse one YAML document from outside.
+
+    Read as JSON would be: mappings with text keys, lists, text, decimal integers, true, false and
+    null. Whatever YAML versions read in two ways must be quoted.
+
+    Args:
+        content: UTF-8.
+        name: What to call it in an error.
+
+    Raises:
+        MalformedError: It is too long, not YAML, has a key twice, an anchor, a tag, a date, a
+            number that is not a decimal integer, or more than one document; with line and column.
+    """
+    if len(content) > _MAX_BYTES:
+        raise MalformedError(f"{name}: expected at most {_MAX_BYTES} bytes, got {len(content)}")
+    return _Reader(name).read(content)
+
+
+def read_objects(text: str, *, name: str) -> list[dict[str, object]]:
+    """Parse the stream of Kubernetes objects that ``helm template`` prints.
+
+    Raises:
+        MalformedError: It is not YAML, or a document is not a mapping.
+    """
+    try:
+        documents = [item for item in yaml.safe_load_all(text) if item is not None]
+    except (yaml.YAMLError, ValueError) as error:
+        raise MalformedError(f"{name}: not YAML: {printable(str(error))}") from error
+    for item in documents:
+        if not isinstance(item, dict):
+            raise MalformedError(f"{name}: expected Kubernetes objects, got {type(item).__name__}")
+    return documents
+
+
+def write_yaml(value: object, *, header: str = "") -> bytes:
+    """Write one document in block style, keys in the order given, below a comment."""
+    comment = "".join(f"# {line}".rstrip() + "\n" for line in header.splitlines())
+    text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=1000)
+    return (comment + text).encode()
+
+
+class _Reader:
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._positions: dict[Path, tuple[int, int]] = {}
+
+    def read(self, content: bytes) -> Document:
+        try:
+            text = content.decode("utf-8")
+            node = self._compose(text)
+            value = self._value(node, ()) if node is not None else {}
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark
+            place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+            self._raise(f"{self._name}{place}", error.problem or "not YAML", error)
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            self._raise(self._name, str(error) or "nested too deep", error)
+        return Document(self._name, value, self._positions)
+
+    def _raise(self, where: str, problem: str, cause: Exception) -> NoReturn:
+        raise MalformedError(f"{where}: not YAML as we read it: {printable(problem)}") from cause
+
+    def _compose(self, text: str) -> Node | None:
+        if any(char in text for char in "\x85\u2028\u2029\ufeff"):
+            raise ValueError("has a line break or mark that YAML readers take in two ways")
+        for event in yaml.parse(text, yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+                self._refuse(event, "anchors and aliases are not taken")
+        return yaml.compose(text, yaml.SafeLoader)
+
+    def _value(self, node: Node, path: Path) -> object:
+        mark = node.start_mark
+        self._positions.setdefault(path, (mark.line + 1, mark.column + 1))
+        if len(path) > _MAX_DEPTH:
+            self._refuse(node, f"nested more than {_MAX_DEPTH} deep")
+        if isinstance(node, MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, SequenceNode):
+            return [self._value(item, (*path, n)) for n, item in enumerate(node.value)]
+        return self._scalar(node)
+
+    def _mapping(self, node: MappingNode, path: Path) -> dict[str, object]:
+        table: dict[str, object] = {}
+        for key_node, value_node in node.value:
+            key = self._scalar(key_node)
+            if not isinstance(key, str):
+                self._refuse(key_node, f"expected text as a key, got {key!r}; quote it")
+            if key in table:
+                self._refuse(key_node, f"key {key!r} stands there twice")
+            mark = key_node.start_mark
+            self._positions[(*path, key)] = (mark.line + 1, mark.column + 1)
+            table[key] = self._value(value_node, (*path, key))
+        return table
+
+    def _scalar(self, node: Node) -> object:
+        if not isinstance(node, ScalarNode):
+            self._refuse(node, "expected a plain key")
+        text: str = node.value
+        kind = node.tag.removeprefix(_TAGS)
+        if kind == "str" and (node.style or text.lower() not in _AMBIGUOUS):
+            return text
+        if kind == "null" and text in {"", "~", "null"}:
+            return None
+        if kind == "bool" and text in {"true", "false"}:
+            return text == "true"
+        if kind == "int" and _DECIMAL.fullmatch(text):
+            return int(text)
+        return self._refuse(node, f"{text[:40]!r} is read in more than one way; quote it")
+
+    def _refuse(self, node: Node | yaml.Event, problem: str) -> NoReturn:
+        raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)  # type: ignore[arg-type]
