@@ -11,7 +11,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from bundler.document import Document, Path
 from bundler.errors import MalformedError, printable
 
-_MAX_BYTES = 4 << 20
+MAX_YAML_BYTES = 4 << 20
 _MAX_DEPTH = 32
 # YAML 1.1 reads these plain words as booleans, YAML 1.2 as text: people mean either.
 _AMBIGUOUS = {"yes", "no", "on", "off", "y", "n"}
@@ -33,8 +33,8 @@ def read_yaml(content: bytes, *, name: str) -> Document:
         MalformedError: It is too long, not YAML, has a key twice, an anchor, a tag, a date, a
             number that is not a decimal integer, or more than one document; with line and column.
     """
-    if len(content) > _MAX_BYTES:
-        raise MalformedError(f"{name}: expected at most {_MAX_BYTES} bytes, got {len(content)}")
+    if len(content) > MAX_YAML_BYTES:
+        raise MalformedError(f"{name}: expected at most {MAX_YAML_BYTES} bytes, got {len(content)}")
     return _Reader(name).read(content)
 
 

@@ -6,19 +6,23 @@ from pathlib import Path
 
 import click
 
-from bundler.archive.files import atomic_write_bytes
-from bundler.cli.options import NEW_PATH, json_option, passphrase_options, print_json, read_passphrase
-from bundler.errors import ConflictError
-from bundler.signing.keys import new_key_pair, read_public_key
+from bundler.cli.options import (
+    NEW_PATH,
+    json_option,
+    passphrase_options,
+    print_json,
+    read_passphrase,
+)
+from bundler.sign import create_keys
 
 
 @click.command()
-@click.argument("path", type=NEW_PATH, metavar="NAME")
+@click.argument("name", type=NEW_PATH)
 @click.option("--no-passphrase", is_flag=True, help="Leave the private key unencrypted.")
 @passphrase_options
 @json_option
 def command(
-    path: Path,
+    name: Path,
     no_passphrase: bool,
     passphrase_file: Path | None,
     passphrase_fd: int | None,
@@ -26,27 +30,21 @@ def command(
 ) -> None:
     """Make a key pair that signs releases: NAME.key (private) and NAME.pub.
 
-    The private key is an encrypted PEM file (ECDSA P-256). Give the public one, and its
-    fingerprint by another way, to whoever verifies.
+    The private key is an encrypted PEM file (ECDSA P-256). Give the public one to whoever
+    verifies, and its fingerprint by another way.
     """
-    private, public = path.with_name(path.name + ".key"), path.with_name(path.name + ".pub")
-    for file in (private, public):
-        if file.exists():
-            raise ConflictError(
-                f"{file}: is there already", hint="choose another name; keys are never replaced"
-            )
+    private, public = name.with_name(f"{name.name}.key"), name.with_name(f"{name.name}.pub")
     passphrase = (
         None
         if no_passphrase
         else read_passphrase(passphrase_file, passphrase_fd, "New passphrase", confirm=True)
     )
-    private_pem, public_pem = new_key_pair(passphrase)
-    atomic_write_bytes(private, private_pem, mode=0o600)
-    atomic_write_bytes(public, public_pem)
-    fingerprint = read_public_key(public_pem, name=str(public)).spki_digest
+    key = create_keys(private, public, passphrase)
     if as_json:
-        print_json({"private": str(private), "public": str(public), "sha256": fingerprint.hex})
+        print_json(
+            {"private": str(private), "public": str(public), "spkiSha256": key.spki_digest.hex}
+        )
         return
     click.echo(f"private key  {private}")
     click.echo(f"public key   {public}")
-    click.echo(f"fingerprint  {fingerprint}")
+    click.echo(f"fingerprint  {key.spki_digest}")

@@ -7,24 +7,26 @@ from pathlib import Path
 import click
 
 from bundler.build import lock_release
-from bundler.cli.options import FILE, NEW_PATH, json_option, print_json
-from bundler.cli.opening import image_source, load_spec
+from bundler.cli.opening import load_spec
+from bundler.cli.options import FILE, json_option, lock_option, print_json
 from bundler.cli.render import Watcher
 from bundler.lockfile import lock_path, write_lock
+from bundler.tools.skopeo import Skopeo
 
 
 @click.command()
 @click.argument("spec_file", type=FILE, metavar="SPEC")
-@click.option("--lock", "lock_file", type=NEW_PATH, help="Where the lock goes.")
+@lock_option
 @json_option
 def command(spec_file: Path, lock_file: Path | None, as_json: bool) -> None:
     """Pin every source that SPEC names to its digest, in <SPEC>.lock.json.
 
-    An image is pinned to what its tag names now, a checkpoint to the sha256 of each file.
+    An image is pinned to what its tag names now, a checkpoint to the sha256 of each file. An
+    earlier lock is replaced.
     """
     spec = load_spec(spec_file)
     with Watcher() as emit:
-        lock = lock_release(spec_file, spec, images=image_source(), emit=emit)
+        lock = lock_release(spec_file, spec, images=Skopeo(), emit=emit)
     path = lock_file or lock_path(spec_file)
     write_lock(path, lock)
     if as_json:

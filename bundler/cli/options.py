@@ -13,6 +13,7 @@ import click
 from bundler.cli import JSON_OUTPUT
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -36,9 +37,48 @@ key_option = click.option(
     metavar="PUB",
     help="Public key (PEM) that you trust; may be given more than once.",
 )
+release_dir_option = click.option(
+    "--release",
+    "release_dir",
+    type=DIRECTORY,
+    help="Where SHA256SUMS, its signatures and MANIFEST.json lie, if not in or beside PATH.",
+)
+lock_option = click.option(
+    "--lock", "lock_file", type=NEW_PATH, metavar="FILE", help="The lock, if not <SPEC>.lock.json."
+)
 target_option = click.option(
     "--target", "target_file", type=FILE, required=True, metavar="FILE", help="Where it goes."
 )
+
+
+def stale_options(command: F) -> F:
+    """Add the ways to allow, by name, what is stale; ``opening.allowances`` reads them."""
+    for option in (
+        click.option("--reason", help="Why an expired release; written into the receipt."),
+        click.option("--allow-expired", is_flag=True, help="Deploy it although it is expired."),
+        click.option(
+            "--allow-rollback",
+            type=int,
+            metavar="SEQUENCE",
+            help="Deploy this very sequence although a higher one was deployed.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def parsed(
+    rule: Callable[[str], T],
+) -> Callable[[click.Context, click.Parameter, str | None], T | None]:
+    """Make a callback that turns a text into a value by ``rule``, which raises ValueError."""
+
+    def parse(_ctx: click.Context, _param: click.Parameter, text: str | None) -> T | None:
+        try:
+            return None if text is None else rule(text)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from error
+
+    return parse
 
 
 def passphrase_options(command: F) -> F:
@@ -56,10 +96,10 @@ def read_passphrase(
 ) -> bytes:
     """Get a passphrase from where the options say, or ask the person for it."""
     if file is not None:
-        return _first_line(file.read_bytes())
+        return first_line(file.read_bytes())
     if descriptor is not None:
-        with open(descriptor, "rb", closefd=False) as stream:  # noqa: PTH123 - a descriptor
-            return _first_line(stream.read(4096))
+        with open(descriptor, "rb", closefd=False) as stream:
+            return first_line(stream.read(4096))
     if not sys.stdin.isatty():
         raise click.UsageError("no terminal to ask for a passphrase: give --passphrase-file")
     text: str = click.prompt(prompt, hide_input=True, confirmation_prompt=confirm, err=True)
@@ -71,5 +111,6 @@ def print_json(value: object) -> None:
     click.echo(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False))
 
 
-def _first_line(content: bytes) -> bytes:
+def first_line(content: bytes) -> bytes:
+    """Give what stands before the first line break."""
     return content.split(b"\n", 1)[0].rstrip(b"\r")

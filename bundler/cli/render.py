@@ -95,7 +95,7 @@ class Watcher:
             self._waiting.plain = "\n".join(lines)
             return
         said, when = self._waited
-        if lines != said and time.monotonic() - when > 1 or (
+        if (lines != said and time.monotonic() - when > 1) or (
             lines and time.monotonic() - when > _WAIT_LINE_SECONDS
         ):
             self._waited = (lines, time.monotonic())

@@ -16,7 +16,7 @@ from bundler.cli.options import (
     read_passphrase,
 )
 from bundler.sign import sign_release
-from bundler.signing.keys import MAX_KEY_BYTES, is_encrypted, read_private_key
+from bundler.signing.keys import MAX_KEY_BYTES, needs_passphrase, read_private_key
 
 
 @click.command()
@@ -37,7 +37,7 @@ def command(
     """
     pem = read_limited(key_file, limit=MAX_KEY_BYTES)
     passphrase = None
-    if is_encrypted(pem):
+    if needs_passphrase(pem):
         passphrase = read_passphrase(passphrase_file, passphrase_fd, f"Passphrase of {key_file}")
     signature = sign_release(release, read_private_key(pem, passphrase, name=str(key_file)))
     if as_json:

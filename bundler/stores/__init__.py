@@ -1,1 +1,1 @@
-"""The world that keeps things: S3 and registries, one file each; import the file, not the folder."""
+"""The world that keeps things: S3 and registries, one file each; import the file, not us."""

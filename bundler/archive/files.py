@@ -1,0 +1,283 @@
+"""Files of this machine: written whole or not at all, read only where they are plain files."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Self
+
+from bundler.archive.trouble import blaming, world_error
+from bundler.errors import ContentError, MalformedError, printable
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+READ_BYTES = 1 << 20
+# Source: Linux, include/uapi/linux/fs.h, RWF_DONTCACHE (6.14): written pages leave the page cache.
+_RWF_DONTCACHE = 0x80
+_TEMP_NAME_CHARS = 40
+
+
+@contextmanager
+def atomic_write(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
+    """Open a file for writing that takes its name only when the block ends well.
+
+    The content goes to a temporary file beside ``path``, is flushed to the disk, and replaces
+    ``path`` in one step. On any exception the temporary file is removed and ``path`` is as before.
+
+    Args:
+        path: The name that it takes; its directory must exist.
+        mode: The file's permissions, whatever the umask is.
+
+    Raises:
+        WorldError: The directory, the disk or a limit does not let us write.
+    """
+    with blaming(path):
+        descriptor, temporary = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name[:_TEMP_NAME_CHARS]}.", suffix=".partial"
+        )
+    try:
+        with _Output(descriptor, path) as raw:
+            file = io.BufferedWriter(raw)
+            yield file
+            file.flush()
+            with blaming(path):
+                os.fchmod(descriptor, mode)
+                os.fsync(descriptor)
+                Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def atomic_write_bytes(path: Path, content: bytes, *, mode: int = 0o644) -> None:
+    """Write a small file as ``atomic_write`` does."""
+    with atomic_write(path, mode=mode) as file:
+        file.write(content)
+
+
+def sync_directory(path: Path) -> None:
+    """Flush a directory to the disk, so that names made or changed in it survive a power cut."""
+    with blaming(path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+class _Output(io.FileIO):
+    """A file whose errors name the path that it will have; large writes skip the page cache."""
+
+    def __init__(self, descriptor: int, path: Path) -> None:
+        super().__init__(descriptor, "wb")
+        self._path = path
+        self._flags = _RWF_DONTCACHE
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        with blaming(self._path):
+            if memoryview(data).nbytes < READ_BYTES or not self._flags:
+                return super().write(data) or 0
+            try:
+                count = os.pwritev(self.fileno(), [data], self.tell(), self._flags)
+            except OSError as error:
+                if error.errno not in {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}:
+                    raise
+                self._flags = 0  # an older kernel, or a file system that does not know it
+                return super().write(data) or 0
+            self.seek(count, os.SEEK_CUR)
+            return count
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading, not through a link.
+
+    Raises:
+        NotFoundError: There is none.
+        MalformedError: It is a link, a directory, a device or a pipe.
+        WorldError: It cannot be opened.
+    """
+    return os.fdopen(_open_descriptor(path, os.O_NOFOLLOW), "rb")
+
+
+def open_source(path: Path) -> io.FileIO:
+    """Open an input of a build, unbuffered: a regular file, and links are followed.
+
+    Raises:
+        NotFoundError: There is none.
+        MalformedError: It is a directory, a device or a pipe.
+        WorldError: It cannot be opened.
+    """
+    return io.FileIO(_open_descriptor(path, 0), "rb")
+
+
+def _open_descriptor(path: Path, flags: int) -> int:
+    try:
+        # Without O_NONBLOCK, opening a pipe would wait for its writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | flags)
+    except OSError as error:
+        if error.errno == errno.ELOOP and path.is_symlink():
+            raise MalformedError(
+                f"{printable(str(path))}: expected a regular file, got a symbolic link"
+            ) from error
+        if error.errno in {errno.ENXIO, errno.ENODEV}:
+            raise _not_regular(path) from error
+        raise world_error(path, error) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _not_regular(path)
+    return descriptor
+
+
+def _not_regular(path: Path) -> MalformedError:
+    kind = "a directory" if path.is_dir() else "a device, pipe or socket"
+    return MalformedError(f"{printable(str(path))}: expected a regular file, got {kind}")
+
+
+def read_limited(path: Path, *, limit: int) -> bytes:
+    """Read a small regular file whole, not through a link.
+
+    Raises:
+        NotFoundError: There is none.
+        MalformedError: It is no regular file, or has more than ``limit`` bytes.
+        WorldError: It cannot be read.
+    """
+    with open_regular(path) as file, blaming(path):
+        content = file.read(limit + 1)
+        if len(content) > limit:
+            size = max(len(content), os.fstat(file.fileno()).st_size)
+            raise MalformedError(
+                f"{printable(str(path))}: expected at most {limit} bytes, got {size}"
+            )
+        return content
+
+
+def cut_short(path: Path, expected: int, got: int) -> ContentError:
+    """Say that a file ended before the bytes that it should hold."""
+    return ContentError(
+        f"{printable(str(path))}: expected {expected} bytes or more, got {got}",
+        hint="the file is cut short; copy it again",
+    )
+
+
+class RandomReader:
+    """A regular file read by position, from any number of threads, with a descriptor of its own.
+
+    Attributes:
+        path: The file.
+        size: Its bytes when it was opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor = _open_descriptor(path, os.O_NOFOLLOW)
+        self.size = os.fstat(self._descriptor).st_size
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Read exactly ``length`` bytes.
+
+        Raises:
+            ContentError: The file ends before.
+            WorldError: The disk fails; the message names the offset.
+        """
+        buffer = bytearray(length)
+        self.read_into(offset, memoryview(buffer))
+        return bytes(buffer)
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer; raises as ``read_at`` does."""
+        done = 0
+        while done < len(buffer):
+            count = self.read_some(offset + done, buffer[done:])
+            if not count:
+                raise cut_short(self.path, offset + len(buffer), offset + done)
+            done += count
+
+    def read_some(self, offset: int, buffer: WriteableBuffer) -> int:
+        """Read what one call gives; 0 only at the end of the file."""
+        with blaming(f"{self.path} at offset {offset}"):
+            return os.preadv(self._descriptor, [buffer], offset)
+
+    def forget(self, offset: int, length: int) -> None:
+        """Let the system drop these bytes from its page cache: nobody reads them again soon."""
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(self._descriptor, offset, length, os.POSIX_FADV_DONTNEED)
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class FileSlice(io.RawIOBase):
+    """A part of a file as a stream that can be read and sought, with a descriptor of its own.
+
+    Reading raises ContentError where the file ends before the slice does, and WorldError with path
+    and offset where the disk fails. For one thread at a time.
+    """
+
+    _reader: RandomReader | None = None
+
+    def __init__(self, path: Path, offset: int, length: int) -> None:
+        super().__init__()
+        if min(offset, length) < 0:
+            raise ValueError(f"slice of {length} bytes from {offset}: expected 0 or more")
+        self._path = path
+        self._reader = RandomReader(path)
+        self._offset = offset
+        self._length = length
+        self._position = 0
+
+    def readable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def tell(self) -> int:
+        """Give the position, counted from the start of the slice."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Move to a position, counted from the start of the slice."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._length}[whence]
+        if start + offset < 0:
+            raise ValueError(f"position {start + offset}: expected 0 or more")
+        self._position = start + offset
+        return self._position
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Fill a buffer from the position on; 0 only at the end of the slice."""
+        left = max(0, self._length - self._position)
+        view = memoryview(buffer).cast("B")[:left]
+        if self._reader is None:
+            raise ValueError("read of a closed slice")
+        count = self._reader.read_some(self._offset + self._position, view)
+        if view and not count:
+            raise cut_short(self._path, self._offset + self._length, self._offset + self._position)
+        self._position += count
+        return count
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+        super().close()

@@ -1,0 +1,62 @@
+"""Hashing on all cores: hashlib lets other threads run while it works."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+from bundler.archive.files import READ_BYTES, RandomReader
+from bundler.digest import Digest
+
+if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
+
+J = TypeVar("J")
+R = TypeVar("R")
+_AHEAD = 8
+
+
+def in_threads(work: Callable[[J], R], jobs: Iterable[J]) -> Iterator[R]:
+    """Do jobs on every core that we may use, and give the results in the order of the jobs.
+
+    Only a few jobs are ahead of what was taken, so memory does not grow with their number. An
+    exception of a job is raised where its result would be, and ends the others.
+    """
+    threads = len(os.sched_getaffinity(0))
+    window: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for job in jobs:
+                window.append(pool.submit(work, job))
+                if len(window) > _AHEAD * threads:
+                    yield window.popleft().result()
+            while window:
+                yield window.popleft().result()
+        finally:
+            for future in window:
+                future.cancel()
+
+
+def digest_of(reader: RandomReader, offset: int, length: int) -> Digest:
+    """Hash a range of a file; raises as ``feed`` does."""
+    whole = hashlib.sha256()
+    feed(whole, reader, offset, length)
+    return Digest(whole.hexdigest())
+
+
+def feed(whole: Hash, reader: RandomReader, offset: int, length: int) -> None:
+    """Give a range of a file to a hash, in reads of 1 MiB.
+
+    Raises:
+        ContentError: The file ends before the range does.
+        WorldError: The disk fails; the message names the offset.
+    """
+    buffer = memoryview(bytearray(min(length, READ_BYTES)))
+    for done in range(0, length, READ_BYTES):
+        view = buffer[: length - done]
+        reader.read_into(offset + done, view)
+        whole.update(view)

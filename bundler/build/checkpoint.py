@@ -1,0 +1,149 @@
+"""The files of a checkpoint as they lie with the vendor: which of them go into its archive."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from bundler.archive.checkpoint import SourceFile
+from bundler.archive.files import open_source
+from bundler.archive.trouble import blaming
+from bundler.build.file_kinds import MAGIC_BYTES, known_to_servers, refused_content, refused_name
+from bundler.build.source_tree import TreeFile, files_below
+from bundler.errors import MalformedError, printable
+from bundler.events import Emit, Noted
+from bundler.jsontext import read_json
+from bundler.safetensors import (
+    LENGTH_BYTES,
+    MAX_INDEX_BYTES,
+    TensorFile,
+    check_index,
+    header_length,
+    read_header,
+)
+from bundler.spec import CheckpointSpec
+
+_CONFIGS = ("config.json", "config.yaml")
+_WEIGHTS, _INDEX = ".safetensors", ".safetensors.index.json"
+_SHARD = re.compile(r".*-\d{5}-of-\d{5}\.safetensors")
+_TAR_BYTES_PER_FILE = 2048
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointSource:
+    """The files of one checkpoint, checked but not hashed yet.
+
+    Attributes:
+        spec: What the release spec says of it.
+        files: Each with its path in the checkpoint; sorted by path.
+        content_bytes: The sum of their sizes.
+    """
+
+    spec: CheckpointSpec
+    files: tuple[SourceFile, ...]
+    content_bytes: int
+
+    @property
+    def archive_bytes(self) -> int:
+        """About how large its archive gets; not less than it will be."""
+        return self.content_bytes + _TAR_BYTES_PER_FILE * (len(self.files) + 8)
+
+
+def read_checkpoint(spec: CheckpointSpec, directory: Path, emit: Emit) -> CheckpointSource:
+    """List the files of a checkpoint and check what can be known without reading the weights.
+
+    Args:
+        spec: What the release spec says of it.
+        directory: Where its files lie. Links to files are followed: in a cache of a model hub all
+            files are links.
+        emit: Told of what is left out, of what the spec allows, and of what servers may not know.
+
+    Raises:
+        NotFoundError: The directory, or what a link names, is not there.
+        MalformedError: A file could run code when it is loaded and the spec does not allow it; a
+            safetensors file or an index is not well formed; weights or configuration are missing.
+    """
+    name = f"checkpoint {spec.name}"
+    found = files_below(directory, emit)
+    _check_kinds(spec, found, name, emit)
+    _check_complete(found, directory, name)
+    tensors = {file.path: _read_tensors(file) for file in found if file.path.endswith(_WEIGHTS)}
+    _check_shards(found, tensors)
+    unknown = [file.path for file in found if not known_to_servers(file.path)]
+    if unknown:
+        emit(Noted(f"{name}: files that a model server may not know: {', '.join(unknown[:10])}"))
+    return CheckpointSource(
+        spec=spec,
+        files=tuple(SourceFile(path=file.path, real=file.real) for file in found),
+        content_bytes=sum(file.size for file in found),
+    )
+
+
+def _check_kinds(spec: CheckpointSpec, found: Sequence[TreeFile], name: str, emit: Emit) -> None:
+    reasons = {item.path: item.reason for item in spec.allow}
+    for path in sorted(reasons.keys() - {file.path for file in found}):
+        raise MalformedError(f"{name}: the spec allows {path!r}, which is not there")
+    for file in found:
+        fault = refused_name(file.path)
+        if fault is None and not file.path.endswith(_WEIGHTS):
+            fault = refused_content(_read(file, 0, MAGIC_BYTES))
+        if fault is None:
+            continue
+        if file.path not in reasons:
+            raise MalformedError(
+                f"{name}: {file.path}: expected no {fault}",
+                hint="remove it, or name it with a reason under the checkpoint's `allow`",
+            )
+        emit(Noted(f"{name}: {file.path}: {fault}, allowed: {printable(reasons[file.path])}"))
+
+
+def _check_complete(found: Sequence[TreeFile], directory: Path, name: str) -> None:
+    top = {file.path for file in found if "/" not in file.path}
+    shown = printable(str(directory))
+    if not any(path.endswith(_WEIGHTS) for path in top):
+        raise MalformedError(
+            f"{name}: expected *{_WEIGHTS} in {shown}, got none",
+            hint="name the directory in which the weights themselves lie",
+        )
+    if not any(path in top for path in _CONFIGS):
+        raise MalformedError(f"{name}: expected {' or '.join(_CONFIGS)} in {shown}, got neither")
+
+
+def _read_tensors(file: TreeFile) -> TensorFile:
+    name = printable(str(file.real))
+    length = header_length(_read(file, 0, LENGTH_BYTES), file_size=file.size, name=name)
+    return read_header(_read(file, LENGTH_BYTES, length), file_size=file.size, name=name)
+
+
+def _check_shards(found: Sequence[TreeFile], tensors: Mapping[str, TensorFile]) -> None:
+    """Hold each index to the shards beside it, and each shard to an index."""
+    listed: set[str] = set()
+    for file in found:
+        if file.path.endswith(_INDEX):
+            folder = PurePosixPath(file.path).parent
+            shards = {
+                PurePosixPath(path).name: shard
+                for path, shard in tensors.items()
+                if PurePosixPath(path).parent == folder
+            }
+            if file.size > MAX_INDEX_BYTES:
+                raise MalformedError(f"{file.real}: expected at most {MAX_INDEX_BYTES} bytes")
+            content = _read(file, 0, file.size)
+            name = printable(str(file.real))
+            check_index(content, shards, name=name)
+            index = read_json(content, name=name, limit=MAX_INDEX_BYTES).table()
+            listed |= {str(folder / str(shard)) for shard in index.plain("weight_map").values()}
+    for path in sorted(tensors.keys() - listed):
+        if _SHARD.fullmatch(path):
+            raise MalformedError(
+                f"{path}: expected an index that names this shard, got none",
+                hint="ship model.safetensors.index.json with all of its shards",
+            )
+
+
+def _read(file: TreeFile, offset: int, length: int) -> bytes:
+    with open_source(file.real) as stream, blaming(file.real):
+        stream.seek(offset)
+        return stream.read(length)

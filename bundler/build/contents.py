@@ -1,0 +1,141 @@
+"""What lies in the deployment bundle: guide, scripts, images, chart, what to serve."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path, PurePosixPath
+
+from bundler.archive.bundle import Entry
+from bundler.jsontext import write_json
+from bundler.manifest import Chart, Checkpoint, Image, Model, Release
+
+_GUIDE = "operator_guide.md"
+_MODEL_FORMAT = 1
+
+
+def bundle_entries(
+    *,
+    release: Release,
+    images: Sequence[tuple[Image, Path]],
+    scripts: Mapping[str, bytes],
+    chart: Chart,
+    chart_files: Mapping[str, bytes],
+    checkpoints: Sequence[Checkpoint],
+    models: Sequence[Model],
+) -> list[Entry]:
+    """List every file of the bundle but CONTENTS.sha256, which is made as it is written.
+
+    Args:
+        release: Which release it is.
+        images: Each with its OCI archive.
+        scripts: Content by the path in the spec.
+        chart: Where the chart goes.
+        chart_files: Its preset files, by their paths below it.
+        checkpoints: Named in the guide only.
+        models: What each checkpoint is served as.
+    """
+    sizes = {checkpoint.name: checkpoint.content_bytes for checkpoint in checkpoints}
+    small = {
+        "README.md": operator_guide(
+            release=release,
+            images=[image for image, _ in images],
+            chart=chart,
+            checkpoints=checkpoints,
+            models=models,
+        ),
+        **{f"{chart.path}/{path}": content for path, content in chart_files.items()},
+        **{
+            f"models/{model.key}.json": _model_file(model, sizes[model.checkpoint])
+            for model in models
+        },
+    }
+    return [
+        *(Entry(path=path, content=content, executable=False) for path, content in small.items()),
+        *(
+            Entry(path=f"scripts/{PurePosixPath(path).name}", content=content, executable=True)
+            for path, content in scripts.items()
+        ),
+        *(
+            Entry(path=image.tag.archive_path, content=archive, executable=False)
+            for image, archive in images
+        ),
+    ]
+
+
+def operator_guide(
+    *,
+    release: Release,
+    images: Sequence[Image],
+    chart: Chart,
+    checkpoints: Sequence[Checkpoint],
+    models: Sequence[Model],
+) -> bytes:
+    """Fill the operator's guide with the names of one release."""
+    # Models that share a checkpoint share the directory of the first of them.
+    keys = {model.checkpoint: model.key for model in reversed(models)}
+    texts = {
+        "RELEASE": release.directory,
+        "NAME": release.name,
+        "VERSION": release.version,
+        "CHART": chart.path,
+        "CHART_VERSION": chart.version,
+        "IMAGES": _table((str(i.tag), f"`{i.digest}`", ", ".join(i.platforms)) for i in images),
+        "CHECKPOINTS": _table(
+            (f"`{c.archive}`", f"{c.size / 1e9:.2f} GB", str(len(c.files))) for c in checkpoints
+        ),
+        "MODELS": _table(
+            (f"`{m.key}`", m.model_name, f"`{m.model_type}`", str(m.gpus), f"`{m.checkpoint}.tar`")
+            for m in models
+        ),
+        "VERIFY_CHECKPOINTS": "\n".join(
+            f"    grep ' {c.archive}$' SHA256SUMS | sha256sum -c -" for c in checkpoints
+        ),
+        "UNPACK_CHECKPOINTS": "\n".join(_unpack(c, keys.get(c.name, c.name)) for c in checkpoints),
+        "KEY": models[0].key if models else "<model-key>",
+        "EXAMPLE_VALUES": _example_values(models, keys),
+    }
+    text = files("bundler.build").joinpath(_GUIDE).read_text(encoding="utf-8")
+    for name, value in texts.items():
+        text = text.replace(f"@{name}@", value)
+    return text.encode()
+
+
+def _table(rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cell.replace('|', ' ') for cell in row)} |" for row in rows)
+
+
+def _unpack(checkpoint: Checkpoint, key: str) -> str:
+    place = f"./checkpoints/{key}"
+    return (
+        f"    mkdir -p {place}\n"
+        f"    tar -xf <path>/{checkpoint.archive} -C {place} --strip-components=1"
+    )
+
+
+def _example_values(models: Sequence[Model], keys: Mapping[str, str]) -> str:
+    lines = []
+    for model in models:
+        lines += [
+            f"      {model.key}:",
+            f"        model: s3://<bucket-name>/checkpoints/{keys[model.checkpoint]}",
+            f"        modelName: {json.dumps(model.model_name)}",
+            f"        modelType: {model.model_type}",
+            f"        gpus: {model.gpus}",
+            f"        ingressHost: <{model.key}-hostname>",
+        ]
+    return "\n".join(lines)
+
+
+def _model_file(model: Model, checkpoint_bytes: int) -> bytes:
+    return write_json(
+        {
+            "formatVersion": _MODEL_FORMAT,
+            "checkpoint": model.checkpoint,
+            "checkpointBytes": checkpoint_bytes,
+            "modelName": model.model_name,
+            "modelType": model.model_type,
+            "gpus": model.gpus,
+        }
+    )

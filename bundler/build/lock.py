@@ -1,0 +1,127 @@
+"""Locks: made from a spec by looking at its sources, or from a release that was just built."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from bundler.archive.checkpoint import SourceFile
+from bundler.archive.files import RandomReader
+from bundler.archive.hashing import digest_of, in_threads
+from bundler.archive.oci import read_layout
+from bundler.build.chart import chart_digest
+from bundler.build.checkpoint import CheckpointSource
+from bundler.build.images import PinnedImage, pin_images
+from bundler.build.protocols import ImageSource
+from bundler.build.sources import Sources, read_sources
+from bundler.build.staging import check_space
+from bundler.digest import Digest
+from bundler.events import Advanced, Emit, Finished, Started, ignore
+from bundler.lockfile import Lock, LockedChart, LockedCheckpoint, LockedFile, LockedImage
+from bundler.manifest import Manifest
+from bundler.spec import Spec
+
+
+def lock_release(
+    spec_path: Path,
+    spec: Spec,
+    *,
+    images: ImageSource,
+    scratch: Path | None = None,
+    emit: Emit = ignore,
+) -> Lock:
+    """Pin every source of a spec to its digest; writes nothing but scratch files.
+
+    An image that is OCI already is only looked up. A Docker-typed one is fetched and converted,
+    since nobody knows its digest in OCI form before.
+
+    Args:
+        spec_path: Where the spec lies; its paths are relative to that directory.
+        spec: What it says.
+        images: Where images come from.
+        scratch: A directory for images that are converted; None for the system's.
+        emit: Told of what is fetched and read.
+
+    Raises:
+        MalformedError: A source breaks its rules.
+        WorldError: A source or a program is missing or fails, or the disk is full.
+    """
+    images.require()
+    base = spec_path.parent
+    pinned = pin_images(spec, base, None, images)
+    sources = read_sources(spec, base, None, emit)
+    return Lock(
+        images=tuple(_locked_image(image, images, scratch, emit) for image in pinned),
+        chart=LockedChart(path=spec.chart.path, digest=chart_digest(sources.chart)),
+        scripts=sources.locked_scripts,
+        checkpoints=tuple(_hash_checkpoint(item, emit) for item in sources.checkpoints),
+    )
+
+
+def lock_of(manifest: Manifest, spec: Spec, sources: Sources) -> Lock:
+    """Give the lock from which a release that was just built could have been built."""
+    return Lock(
+        images=tuple(
+            LockedImage(
+                tag=image.tag,
+                source=image.source,
+                source_digest=image.source_digest,
+                digest=image.digest,
+            )
+            for image in manifest.images
+        ),
+        chart=LockedChart(path=spec.chart.path, digest=chart_digest(sources.chart)),
+        scripts=sources.locked_scripts,
+        checkpoints=tuple(
+            _locked_checkpoint(item.name, ((f.path, f.size, f.digest) for f in item.files))
+            for item in manifest.checkpoints
+        ),
+    )
+
+
+def _locked_image(
+    image: PinnedImage, images: ImageSource, scratch: Path | None, emit: Emit
+) -> LockedImage:
+    digest = image.digest
+    if digest is None:
+        emit(Started("convert", str(image.spec.tag)))
+        with tempfile.TemporaryDirectory(dir=scratch, prefix="bundle-lock-") as directory:
+            check_space(Path(directory), image.size)
+            layout = Path(directory, "layout")
+            images.fetch(image.source, layout, plain_http=image.spec.plain_http)
+            digest = read_layout(layout).digest
+        emit(Finished(str(image.spec.tag)))
+    return LockedImage(
+        tag=image.spec.tag,
+        source=str(image.spec.source),
+        source_digest=image.source_digest,
+        digest=digest,
+    )
+
+
+def _hash_checkpoint(source: CheckpointSource, emit: Emit) -> LockedCheckpoint:
+    name = source.spec.name
+    emit(Started("hash", name, source.content_bytes))
+    found = []
+    for file, (size, digest) in zip(
+        source.files, in_threads(_hash_file, source.files), strict=True
+    ):
+        found.append((file.path, size, digest))
+        emit(Advanced(name, size))
+    emit(Finished(name))
+    return _locked_checkpoint(name, found)
+
+
+def _hash_file(file: SourceFile) -> tuple[int, Digest]:
+    with RandomReader(file.real.resolve()) as reader:
+        return reader.size, digest_of(reader, 0, reader.size)
+
+
+def _locked_checkpoint(name: str, files: Iterable[tuple[str, int, Digest]]) -> LockedCheckpoint:
+    return LockedCheckpoint(
+        name=name,
+        files=tuple(
+            LockedFile(path=path, size=size, digest=digest) for path, size, digest in files
+        ),
+    )

@@ -1,0 +1,54 @@
+"""``bundle build``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bundler.build import build_release
+from bundler.cli.opening import load_spec
+from bundler.cli.options import FILE, NEW_PATH, json_option, lock_option, print_json
+from bundler.cli.render import Watcher
+from bundler.lockfile import lock_path, read_lock
+from bundler.tools.helm import Helm
+from bundler.tools.skopeo import Skopeo
+
+
+@click.command()
+@click.argument("spec_file", type=FILE, metavar="SPEC")
+@click.option(
+    "-o",
+    "--output",
+    "out_dir",
+    type=NEW_PATH,
+    required=True,
+    metavar="DIR",
+    help="Where the release's directory goes.",
+)
+@lock_option
+@json_option
+def command(spec_file: Path, out_dir: Path, lock_file: Path | None, as_json: bool) -> None:
+    """Build the release that SPEC describes: DIR/<name>-<version>.
+
+    Holds every source against the lock while reading it; writes the lock where there is none.
+    The same lock gives the same bytes.
+    """
+    spec = load_spec(spec_file)
+    lock_file = lock_file or lock_path(spec_file)
+    lock = read_lock(lock_file) if lock_file.exists() else None
+    with Watcher() as emit:
+        built = build_release(
+            spec_file,
+            spec,
+            lock,
+            out_dir,
+            images=Skopeo(),
+            charts=Helm(),
+            lock_file=lock_file,
+            emit=emit,
+        )
+    if as_json:
+        print_json({"release": str(built.directory), "lock": str(lock_file)})
+        return
+    click.echo(built.directory)

@@ -1,0 +1,86 @@
+"""``bundle plan``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bundler.cli.opening import Publication, allowances, open_publication, utc_now
+from bundler.cli.options import (
+    DIRECTORY,
+    json_option,
+    key_option,
+    print_json,
+    stale_options,
+    target_option,
+)
+from bundler.cli.render import Watcher
+from bundler.describe import size_text
+from bundler.errors import CHANGES_PENDING
+from bundler.publish import Allowances, Plan, State, make_plan, require_no_conflicts
+
+_MARKS = {State.PRESENT: ("=", "green"), State.TO_DO: ("+", "yellow"), State.CONFLICT: ("!", "red")}
+
+
+@click.command()
+@click.argument("release", type=DIRECTORY)
+@target_option
+@key_option
+@stale_options
+@click.option("--detailed-exitcode", is_flag=True, help="End with 10 where there is work to do.")
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    release: Path,
+    target_file: Path,
+    key_files: tuple[Path, ...],
+    allow_rollback: int | None,
+    allow_expired: bool,
+    reason: str | None,
+    detailed_exitcode: bool,
+    as_json: bool,
+) -> None:
+    """Show what publishing RELEASE would do; changes nothing."""
+    allowed = allowances(allow_rollback, allow_expired, reason)
+    with open_publication(release, key_files, target_file) as publication:
+        plan = plan_of(publication, utc_now(), allowed)
+    if as_json:
+        print_json(plan.to_dict())
+    else:
+        show_plan(plan)
+    require_no_conflicts(plan)
+    if detailed_exitcode and plan.pending:
+        ctx.exit(CHANGES_PENDING)
+
+
+def plan_of(publication: Publication, now: str, allowed: Allowances) -> Plan:
+    """Make the plan for what was opened."""
+    with Watcher() as emit:
+        return make_plan(
+            publication.release,
+            publication.target,
+            publication.destination,
+            secrets=publication.secrets,
+            now=now,
+            allowances=allowed,
+            emit=emit,
+        )
+
+
+def show_plan(plan: Plan, *, err: bool = False) -> None:
+    """Print a plan for people: a line a step, then the sum."""
+    for step in plan.steps:
+        mark, color = _MARKS[step.state]
+        size = f"  {size_text(step.size)}" if step.size and step.state is State.TO_DO else ""
+        click.echo(click.style(f"{mark} {step}{size}", fg=color), err=err)
+    if not plan.pending and not plan.conflicts:
+        click.echo(f"{plan.release}: all is there; nothing to do", err=err)
+        return
+    click.echo(
+        f"{plan.release}: {len(plan.pending)} to do ({size_text(plan.pending_bytes)} to send), "
+        f"{len(plan.steps) - len(plan.pending) - len(plan.conflicts)} present, "
+        f"{len(plan.conflicts)} in conflict",
+        err=err,
+    )

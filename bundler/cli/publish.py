@@ -1,0 +1,108 @@
+"""``bundle publish``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from bundler.cli.opening import allowances, open_publication, utc_now
+from bundler.cli.options import (
+    DIRECTORY,
+    NEW_PATH,
+    first_line,
+    json_option,
+    key_option,
+    print_json,
+    stale_options,
+    target_option,
+)
+from bundler.cli.plan import plan_of, show_plan
+from bundler.cli.render import Watcher
+from bundler.errors import MalformedError
+from bundler.jsontext import read_json
+from bundler.publish import Plan, publish, require_no_conflicts
+from bundler.receipt import MAX_RECEIPT_BYTES, Receipt, encode_receipt
+
+_MAX_KEY_BYTES = 4096
+
+
+@click.command()
+@click.argument("release", type=DIRECTORY)
+@target_option
+@key_option
+@stale_options
+@click.option("-y", "--yes", is_flag=True, help="Do not ask before carrying the plan out.")
+@click.option("--api-key-stdin", is_flag=True, help="Read the models' API key from standard input.")
+@click.option("--verify-first", is_flag=True, help="Read all that is to be sent before sending.")
+@click.option("--values", "values_file", type=NEW_PATH, help="Where the chart's values go.")
+@click.option("--receipts", type=DIRECTORY, help="Directory for the receipt.")
+@click.option("--scratch", type=DIRECTORY, help="Where one image at a time is unpacked.")
+@json_option
+def command(
+    release: Path,
+    target_file: Path,
+    key_files: tuple[Path, ...],
+    allow_rollback: int | None,
+    allow_expired: bool,
+    reason: str | None,
+    yes: bool,
+    api_key_stdin: bool,
+    verify_first: bool,
+    values_file: Path | None,
+    receipts: Path | None,
+    scratch: Path | None,
+    as_json: bool,
+) -> None:
+    """Bring RELEASE to its target: images, checkpoints, chart, until its models run.
+
+    Shows the plan and carries it out, and nothing else; a conflict in it stops all before a byte
+    is sent. Safe to run again at any time: what is there already is not sent.
+    """
+    api_key = _read_api_key() if api_key_stdin else None
+    allowed = allowances(allow_rollback, allow_expired, reason)
+    now = utc_now()
+    with open_publication(release, key_files, target_file, api_key=api_key) as publication:
+        plan = plan_of(publication, now, allowed)
+        show_plan(plan, err=True)
+        require_no_conflicts(plan)
+        _ask(plan, yes=yes)
+        with Watcher() as emit:
+            receipt = publish(
+                plan,
+                publication.release,
+                publication.target,
+                publication.destination,
+                secrets=publication.secrets,
+                values_path=values_file or target_file.with_suffix(".values.yaml"),
+                receipts=receipts or target_file.parent,
+                now=now,
+                verify_first=verify_first,
+                scratch_parent=scratch,
+                emit=emit,
+            )
+    _tell(plan, receipt, as_json=as_json)
+
+
+def _read_api_key() -> str:
+    try:
+        return first_line(sys.stdin.buffer.read(_MAX_KEY_BYTES)).decode()
+    except UnicodeDecodeError:
+        raise MalformedError("standard input: the API key is not text") from None
+
+
+def _ask(plan: Plan, *, yes: bool) -> None:
+    if plan.pending and not yes and sys.stdin.isatty():
+        click.confirm("Carry this out?", default=True, abort=True, err=True)
+
+
+def _tell(plan: Plan, receipt: Receipt | None, *, as_json: bool) -> None:
+    if not as_json:
+        click.echo(f"{plan.release}: " + ("published" if receipt else "nothing to do"))
+        return
+    written = None
+    if receipt is not None:
+        content = encode_receipt(receipt)
+        written = read_json(content, name="receipt", limit=MAX_RECEIPT_BYTES).value
+    print_json({"plan": plan.to_dict(), "receipt": written})

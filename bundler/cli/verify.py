@@ -1,0 +1,67 @@
+"""``bundle verify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bundler.cli.opening import read_keys, utc_now
+from bundler.cli.options import (
+    ANY_PATH,
+    json_option,
+    key_option,
+    print_json,
+    release_dir_option,
+)
+from bundler.cli.render import Watcher
+from bundler.describe import size_text
+from bundler.verify import Report, verify_path
+
+
+@click.command()
+@click.argument("path", type=ANY_PATH)
+@key_option
+@release_dir_option
+@click.option("--strict", is_flag=True, help="Make every file that is not signed a fault.")
+@click.option("--complete", is_flag=True, help="Make an absent checkpoint archive a fault.")
+@click.option("--allow-expired", is_flag=True, help="Judge an expired release too, and say so.")
+@json_option
+def command(
+    path: Path,
+    key_files: tuple[Path, ...],
+    release_dir: Path | None,
+    strict: bool,
+    complete: bool,
+    allow_expired: bool,
+    as_json: bool,
+) -> None:
+    """Check every byte of PATH against what was signed; extracts and changes nothing.
+
+    PATH is a release directory, a bundle or checkpoint archive, or a directory that one of them
+    was extracted to. Every fault is told, with file, part and offset.
+    """
+    with Watcher() as emit:
+        report = verify_path(
+            path,
+            read_keys(key_files),
+            now=utc_now(),
+            release_dir=release_dir,
+            strict=strict,
+            require_all=complete,
+            allow_expired=allow_expired,
+            emit=emit,
+        )
+    if as_json:
+        print_json(report.to_dict())
+    for note in report.notes:
+        click.echo(f"note: {note}", err=True)
+    report.raise_for_faults()
+    if not as_json:
+        click.echo(_verdict(report))
+
+
+def _verdict(report: Report) -> str:
+    size = size_text(sum(item.size for item in report.checked))
+    keys = ", ".join(report.signatures)
+    return f"{report.release}: {report.kind} is as signed by {keys}; {size} read"

@@ -1,0 +1,211 @@
+"""What a release or one of its archives holds, as its manifest says, for people and machines."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bundler.archive.files import read_limited
+from bundler.errors import ContentError, printable
+from bundler.jsontext import read_json
+from bundler.manifest import (
+    MANIFEST_NAME,
+    MAX_MANIFEST_BYTES,
+    Bundle,
+    Chart,
+    Checkpoint,
+    Manifest,
+    Model,
+)
+from bundler.manifest_codec import encode_manifest
+from bundler.release import find_release, open_release, read_agreed
+from bundler.signing.keys import PublicKey
+from bundler.sums import MAX_SUMS_BYTES, SUMS_NAME
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """One table for people; no cell can move a cursor or hide another."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """What a manifest says; no archive was read.
+
+    Attributes:
+        manifest: What is described.
+        archive: The one archive that was asked for; None for the whole release.
+        signatures: The ``key8`` of each key that vouches for it; empty where no key was given,
+            and then anybody may have written it.
+        present: Which archives are here, by file name.
+    """
+
+    manifest: Manifest
+    archive: str | None
+    signatures: tuple[str, ...]
+    present: frozenset[str]
+
+    def sections(self) -> tuple[Section, ...]:
+        """Give it as tables for people, in the order to show them."""
+        manifest = self.manifest
+        if self.archive == manifest.bundle.archive:
+            return (_images(manifest), _charts(manifest.charts), _bundle_files(manifest.bundle))
+        if self.archive is not None:
+            checkpoint = _checkpoint_of(manifest, self.archive)
+            models = tuple(m for m in manifest.models if m.checkpoint == checkpoint.name)
+            return (_checkpoints([checkpoint]), _models(models), _checkpoint_files(checkpoint))
+        return (
+            self._release(),
+            self._archives(),
+            _images(manifest),
+            _charts(manifest.charts),
+            _checkpoints(manifest.checkpoints),
+            _models(manifest.models),
+        )
+
+    def to_dict(self) -> dict[str, object]:
+        """Give the same for machines: the whole manifest, and how far to trust it."""
+        content = encode_manifest(self.manifest)
+        manifest = read_json(content, name=MANIFEST_NAME, limit=len(content)).value
+        return {
+            "archive": self.archive,
+            "signatures": list(self.signatures),
+            "present": sorted(self.present),
+            "manifest": manifest,
+        }
+
+    def _release(self) -> Section:
+        release = self.manifest.release
+        signed = ", ".join(self.signatures) or "not verified: no key was given"
+        return _section(
+            "Release",
+            ("field", "value"),
+            [
+                ("name", release.name),
+                ("version", release.version),
+                ("sequence", str(release.sequence)),
+                ("created", release.created),
+                ("expires", release.expires or "never"),
+                ("signed by", signed),
+            ],
+        )
+
+    def _archives(self) -> Section:
+        rows = [
+            (name, size_text(size), digest.id16, "yes" if name in self.present else "no")
+            for name, (size, digest) in self.manifest.archives.items()
+        ]
+        return _section("Archives", ("file", "size", "sha256", "here"), rows)
+
+
+def describe_path(
+    path: Path, keys: Sequence[PublicKey] = (), *, release_dir: Path | None = None
+) -> Description:
+    """Describe a release directory, or one archive by the manifest beside it.
+
+    Args:
+        path: A release directory or an archive.
+        keys: Keys to trust; with none the manifest is shown as it is, and said to be unverified.
+        release_dir: Where SHA256SUMS and MANIFEST.json lie, where not in or beside ``path``.
+
+    Raises:
+        UntrustedError: Keys were given, and none of them signed it.
+        ContentError: SHA256SUMS and MANIFEST.json disagree, or do not name this archive.
+        MalformedError, NotFoundError: The small files are broken or missing.
+    """
+    directory = find_release(path, release_dir)
+    manifest, signatures = _read(directory, keys)
+    archive = None if path.is_dir() else path.name
+    if archive is not None and archive not in manifest.archives:
+        raise ContentError(
+            f"{path}: expected an archive of this release "
+            f"({', '.join(manifest.archives)}), got {printable(archive)}"
+        )
+    place = path if archive is None else path.parent
+    present = frozenset(name for name in manifest.archives if os.path.lexists(place / name))
+    return Description(manifest=manifest, archive=archive, signatures=signatures, present=present)
+
+
+def size_text(size: int) -> str:
+    """Give a number of bytes in the largest unit that keeps it at 1 or more."""
+    value, unit = float(size), 0
+    while value >= 1024 and unit + 1 < len(_UNITS):
+        value, unit = value / 1024, unit + 1
+    return f"{value:.1f} {_UNITS[unit]}" if unit else f"{size} B"
+
+
+def _read(directory: Path, keys: Sequence[PublicKey]) -> tuple[Manifest, tuple[str, ...]]:
+    if keys:
+        release = open_release(directory, keys)
+        return release.manifest, release.signatures
+    sums = read_limited(directory / SUMS_NAME, limit=MAX_SUMS_BYTES)
+    content = read_limited(directory / MANIFEST_NAME, limit=MAX_MANIFEST_BYTES)
+    return read_agreed(directory, sums, content)[1], ()
+
+
+def _checkpoint_of(manifest: Manifest, archive: str) -> Checkpoint:
+    return {checkpoint.archive: checkpoint for checkpoint in manifest.checkpoints}[archive]
+
+
+def _section(title: str, columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Section:
+    shown = tuple(tuple(printable(cell) for cell in row) for row in rows)
+    return Section(title=title, columns=columns, rows=shown)
+
+
+def _images(manifest: Manifest) -> Section:
+    rows = [
+        (
+            str(image.tag),
+            str(image.digest),
+            ", ".join(image.platforms),
+            size_text(manifest.bundle.file(image.tag.archive_path).size),
+            image.source,
+        )
+        for image in manifest.images
+    ]
+    return _section("Images", ("image", "digest", "platforms", "size", "source"), rows)
+
+
+def _charts(charts: Sequence[Chart]) -> Section:
+    rows = [(chart.name, chart.version, chart.path, chart.digest.id16) for chart in charts]
+    return _section("Charts", ("chart", "version", "path", "sha256"), rows)
+
+
+def _checkpoints(checkpoints: Sequence[Checkpoint]) -> Section:
+    rows = [
+        (
+            item.name,
+            item.root,
+            str(len(item.files)),
+            size_text(item.content_bytes),
+            item.identity.hex,
+        )
+        for item in checkpoints
+    ]
+    return _section("Checkpoints", ("checkpoint", "root", "files", "size", "identity"), rows)
+
+
+def _models(models: Sequence[Model]) -> Section:
+    rows = [(m.key, m.model_name, m.model_type, str(m.gpus), m.checkpoint) for m in models]
+    return _section("Models", ("model", "served as", "type", "GPUs", "checkpoint"), rows)
+
+
+def _bundle_files(bundle: Bundle) -> Section:
+    rows = [(file.path, size_text(file.size), file.digest.hex) for file in bundle.files]
+    return _section("Files", ("path", "size", "sha256"), rows)
+
+
+def _checkpoint_files(checkpoint: Checkpoint) -> Section:
+    rows = [
+        (file.path, size_text(file.size), str(len(file.parts)), file.digest.hex)
+        for file in checkpoint.files
+    ]
+    return _section("Files", ("path", "size", "parts", "sha256"), rows)

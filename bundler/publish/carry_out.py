@@ -1,0 +1,301 @@
+"""Carrying a plan out, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bundler.archive.bundle import BundleReader, open_bundle
+from bundler.archive.files import atomic_write_bytes
+from bundler.digest import Digest
+from bundler.errors import DeniedError
+from bundler.events import Emit, Finished, Noted, Started, ignore
+from bundler.publish.chart import RenderedChart, render_chart
+from bundler.publish.closure import check_closure
+from bundler.publish.cluster import Cluster
+from bundler.publish.content import check_pending_content
+from bundler.publish.destination import Destination
+from bundler.publish.images import Push, require_images
+from bundler.publish.layout import Layout, lay_out
+from bundler.publish.objects import markers, release_files
+from bundler.publish.plan import Kind, Plan, Step, require_no_conflicts
+from bundler.publish.pointer import encode_pointer, next_pointer, read_pointer
+from bundler.publish.scratch import scratch_directory
+from bundler.publish.secrets import WantedSecret, namespace_object, secret_object
+from bundler.publish.upload import StoppedError, Upload
+from bundler.publish.waiting import REAL_CLOCK, Clock, wait_until_ready
+from bundler.publish.written import make_receipt
+from bundler.receipt import Receipt, encode_receipt
+from bundler.release import TrustedRelease
+from bundler.stores.base import ObjectStore, Registry
+from bundler.target import Target
+
+
+def publish(
+    plan: Plan,
+    release: TrustedRelease,
+    target: Target,
+    destination: Destination,
+    *,
+    secrets: Sequence[WantedSecret],
+    values_path: Path,
+    receipts: Path,
+    now: str,
+    verify_first: bool = False,
+    scratch_parent: Path | None = None,
+    emit: Emit = ignore,
+    clock: Clock = REAL_CLOCK,
+) -> Receipt | None:
+    """Carry out a plan that ``make_plan`` just made with the same arguments.
+
+    Safe to run again after a failure or a kill at any point: make a new plan, which has only what
+    is left. At most a few parts of a file are in memory, and one image is on disk, at a time.
+
+    Args:
+        plan: What to do.
+        release: As for ``make_plan``, and so the next three.
+        target: Where it goes.
+        destination: What the target names, opened.
+        secrets: What ``read_secrets`` gave.
+        values_path: The values file that Helm is given; written when the chart is to do.
+        receipts: Directory for the receipt.
+        now: UTC seconds, as ``2026-11-01T00:00:00Z``.
+        verify_first: Read all that would be sent before anything is sent.
+        scratch_parent: Where images are unpacked; None for the system's place for such files.
+        emit: Told of progress; may be called from other threads.
+        clock: Time, for waiting.
+
+    Returns:
+        What was done, also written to ``receipts`` and beside the manifest in the bucket; None
+        where there was nothing to do, and then nothing was written at all.
+
+    Raises:
+        ConflictError: The plan has conflicts; nothing was sent.
+        ContentError: An archive differs from what was signed; no object or tag has its bytes, and
+            the chart is as it was.
+        CheckError: The chart names an image that is not there as signed, or a pod does not get
+            ready.
+        WorldError: Something outside refused or failed.
+    """
+    require_no_conflicts(plan)
+    if not plan.pending:
+        return None
+    _require_writable(values_path.parent, receipts)
+    with scratch_directory(scratch_parent) as scratch:
+        return _Run(
+            plan=plan,
+            release=release,
+            target=target,
+            layout=lay_out(release.manifest, target),
+            store=destination.store,
+            registry=destination.registry,
+            cluster=destination.cluster,
+            reader=open_bundle(
+                release.directory / release.manifest.bundle.archive, release.manifest.bundle
+            ),
+            scratch=scratch,
+            emit=emit,
+        ).all(secrets, values_path, receipts, now=now, verify_first=verify_first, clock=clock)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    plan: Plan
+    release: TrustedRelease
+    target: Target
+    layout: Layout
+    store: ObjectStore
+    registry: Registry
+    cluster: Cluster
+    reader: BundleReader
+    scratch: Path
+    emit: Emit
+
+    def all(
+        self,
+        secrets: Sequence[WantedSecret],
+        values_path: Path,
+        receipts: Path,
+        *,
+        now: str,
+        verify_first: bool,
+        clock: Clock,
+    ) -> Receipt:
+        if verify_first:
+            check_pending_content(self.plan, self.release, self.layout, self.reader, self.emit)
+        checks_content = self._checks_content()
+        self._send(checks_content)
+        self._put_small()
+        self._prepare_cluster(secrets)
+        chart = self._install(values_path)
+        if self._steps(Kind.PODS):
+            self._wait(chart, clock)
+        receipt = make_receipt(
+            self.plan,
+            self.release,
+            self.target,
+            self.layout,
+            chart=chart,
+            installed=self.cluster.installed(),
+            checks_content=checks_content,
+            now=now,
+        )
+        self._write(receipt, receipts)
+        if self._steps(Kind.POINTER):
+            self._point()
+        return receipt
+
+    def _steps(self, *kinds: Kind) -> list[Step]:
+        return [step for step in self.plan.pending if step.kind in kinds]
+
+    @contextmanager
+    def _told(self, verb: str, item: str) -> Iterator[None]:
+        self.emit(Started(verb, item))
+        yield
+        self.emit(Finished(item))
+
+    def _checks_content(self) -> bool:
+        if not self._steps(Kind.CHECKPOINT_FILE, Kind.MARKER):
+            return True
+        checks = self.store.checks_content(self.layout.release.prefix)
+        if not checks:
+            self.emit(
+                Noted(
+                    "this S3 server takes bytes that differ from their checksum, so each part is "
+                    "hashed before it is sent and every object is read back"
+                )
+            )
+        return checks
+
+    def _send(self, checks_content: bool) -> None:
+        """Send images and checkpoints side by side; where one fails, the other stops soon."""
+        stop = threading.Event()
+        push = Push(
+            registry=self.registry,
+            reader=self.reader,
+            bundle=self.release.manifest.bundle,
+            scratch=self.scratch,
+            stop=stop,
+            emit=self.emit,
+        )
+        upload = Upload(
+            store=self.store,
+            directory=self.release.directory,
+            checks_content=checks_content,
+            stop=stop,
+            emit=self.emit,
+        )
+        if self._steps(Kind.IMAGE):
+            self.emit(Noted(f"images are unpacked one at a time in {self.scratch}, then removed"))
+        _side_by_side(
+            stop,
+            lambda: push.send(self.plan, self.release.manifest),
+            lambda: self._upload(upload),
+        )
+
+    def _upload(self, upload: Upload) -> None:
+        for name, place in self.layout.checkpoints.items():
+            checkpoint = self.release.manifest.checkpoint(name)
+            # A checkpoint with its marker was whole once, and proven so.
+            if self.plan.is_pending(Kind.MARKER, self.layout.marker(checkpoint)) or any(
+                self.plan.is_pending(Kind.CHECKPOINT_FILE, place.key(file.path))
+                for file in checkpoint.files
+            ):
+                upload.send(self.plan, checkpoint, place)
+
+    def _put_small(self) -> None:
+        contents = {
+            **release_files(self.release, self.layout),
+            **markers(self.release, self.layout),
+        }
+        for step in self._steps(Kind.RELEASE_FILE, Kind.MARKER):
+            with self._told("put", step.name):
+                self.store.put(step.name, contents[step.name])
+
+    def _prepare_cluster(self, secrets: Sequence[WantedSecret]) -> None:
+        namespace = self.target.kubernetes.namespace
+        for step in self._steps(Kind.NAMESPACE):
+            with self._told("make", f"namespace {step.name}"):
+                self.cluster.apply(namespace_object(step.name))
+        for wanted in secrets:
+            if self.plan.is_pending(Kind.CREDENTIAL, wanted.name):
+                with self._told("write", f"secret {wanted.name}"):
+                    self.cluster.apply(secret_object(wanted, namespace))
+
+    def _install(self, values_path: Path) -> RenderedChart:
+        chart = render_chart(
+            self.release,
+            self.reader,
+            self.target,
+            self.layout,
+            cluster=self.cluster,
+            directory=self.scratch,
+        )
+        named = check_closure(chart.objects, self.release.manifest, self.target.registry.host)
+        if self._steps(Kind.CHART):
+            require_images(self.registry, named)
+            self._remember_sequence()
+            atomic_write_bytes(values_path, chart.values_file)
+            with self._told("install", f"chart {chart.chart.name}-{chart.chart.version}"):
+                self.cluster.upgrade(chart.path, values_path)
+        return chart
+
+    def _remember_sequence(self) -> None:
+        """Raise the highest sequence before it runs: no crash opens the way for an older one."""
+        before = read_pointer(self.store, self.layout.pointer)
+        if before is not None and before.highest < self.release.manifest.release.sequence:
+            raised = replace(before, highest=self.release.manifest.release.sequence)
+            self.store.replace(self.layout.pointer, encode_pointer(raised))
+
+    def _wait(self, chart: RenderedChart, clock: Clock) -> None:
+        kubernetes = self.target.kubernetes
+        with self._told("wait for", f"pods of {kubernetes.release}"):
+            wait_until_ready(
+                self.cluster,
+                chart.deployments,
+                kubernetes.release,
+                timeout_seconds=kubernetes.timeout_seconds,
+                emit=self.emit,
+                clock=clock,
+            )
+
+    def _write(self, receipt: Receipt, receipts: Path) -> None:
+        content = encode_receipt(receipt)
+        atomic_write_bytes(receipts / f"{receipt.release}-{receipt.name}.receipt.json", content)
+        self.store.put(self.layout.release.key("receipts", f"{receipt.name}.json"), content)
+
+    def _point(self) -> None:
+        """Last of all, so that a run which was killed has something left to do, and a receipt."""
+        after = next_pointer(
+            read_pointer(self.store, self.layout.pointer),
+            self.release.manifest.release,
+            Digest.of(self.release.manifest_bytes),
+        )
+        self.store.replace(self.layout.pointer, encode_pointer(after))
+
+
+def _side_by_side(stop: threading.Event, *work: Callable[[], None]) -> None:
+    with ThreadPoolExecutor(len(work)) as threads:
+        jobs = [threads.submit(piece) for piece in work]
+        try:
+            wait(jobs, return_when=FIRST_EXCEPTION)
+        finally:
+            stop.set()
+    errors = [error for job in jobs if (error := job.exception()) is not None]
+    for error in sorted(errors, key=lambda error: isinstance(error, StoppedError)):
+        raise error
+
+
+def _require_writable(*directories: Path) -> None:
+    """Find out at the start, not after hours, that a result could not be written."""
+    for directory in directories:
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise DeniedError(
+                f"{directory}: cannot be written to, and the values file and receipt go there",
+                hint="name another directory for them",
+            )

@@ -1,0 +1,140 @@
+"""How the objects of a release stand in the bucket, compared with what was signed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from bundler.archive.files import read_limited
+from bundler.digest import Digest
+from bundler.events import Emit, Noted
+from bundler.manifest import MANIFEST_NAME, Checkpoint, CheckpointFile
+from bundler.parts import s3_checksum
+from bundler.publish.layout import Layout, marker_content
+from bundler.publish.plan import Kind, State, Step
+from bundler.reference import S3Prefix
+from bundler.release import MAX_SIGNATURE_BYTES, TrustedRelease, signature_name
+from bundler.stores.base import ObjectStore, StoredObject
+from bundler.sums import SUMS_NAME
+
+_THREADS = 8
+_NAMED = 3
+
+
+def plan_checkpoint(
+    store: ObjectStore, checkpoint: Checkpoint, place: S3Prefix, emit: Emit
+) -> list[Step]:
+    """Say for each file of a checkpoint whether the bucket holds it.
+
+    Asks for a listing, then for the checksum of each object that is there; reads an object only
+    where the store has no checksum that can be compared with the signed parts.
+    """
+    listed = {item.key: item for item in store.list(f"{place.prefix}/")}
+    wanted = {place.key(file.path): file for file in checkpoint.files}
+    extra = sorted(listed.keys() - wanted.keys())
+    if extra:
+        names = ", ".join(extra[:_NAMED]) + (" ..." if len(extra) > _NAMED else "")
+        emit(Noted(f"{place}: holds {len(extra)} objects that are not of the release: {names}"))
+
+    def step(item: tuple[str, CheckpointFile]) -> Step:
+        key, file = item
+        state, detail = _state(store, key, file, listed.get(key), emit)
+        size = file.size if state is State.TO_DO else 0
+        return Step(kind=Kind.CHECKPOINT_FILE, name=key, state=state, detail=detail, size=size)
+
+    with ThreadPoolExecutor(_THREADS) as threads:
+        return list(threads.map(step, wanted.items()))
+
+
+def plan_small_objects(
+    store: ObjectStore, release: TrustedRelease, layout: Layout
+) -> Iterator[Step]:
+    """Say for the release's own files and the completion markers whether the bucket holds them."""
+    for key, content in release_files(release, layout).items():
+        yield _small(store, Kind.RELEASE_FILE, key, content)
+    for key, content in markers(release, layout).items():
+        yield _small(store, Kind.MARKER, key, content)
+
+
+def release_files(release: TrustedRelease, layout: Layout) -> Mapping[str, bytes]:
+    """Give the release's own small files by the keys they get."""
+    files = {MANIFEST_NAME: release.manifest_bytes, SUMS_NAME: release.sums_bytes}
+    for key8 in release.signatures:
+        path = release.directory / signature_name(key8)
+        if path.exists():
+            files[path.name] = read_limited(path, limit=MAX_SIGNATURE_BYTES)
+    return {layout.release.key(name): content for name, content in files.items()}
+
+
+def markers(release: TrustedRelease, layout: Layout) -> Mapping[str, bytes]:
+    """Give the completion marker of each checkpoint by its key."""
+    checkpoints = [release.manifest.checkpoint(name) for name in layout.checkpoints]
+    return {
+        layout.marker(item): marker_content(item, layout.checkpoints[item.name])
+        for item in checkpoints
+    }
+
+
+def first_wrong_part(store: ObjectStore, key: str, file: CheckpointFile) -> str:
+    """Read an object back and compare it with the signed parts.
+
+    Returns:
+        What differs first, in words; empty where all is right.
+    """
+    for span, expected in zip(file.spans(), file.parts, strict=True):
+        whole = hashlib.sha256()
+        for chunk in store.read(key, span.offset, span.length):
+            whole.update(chunk)
+        got = Digest(whole.hexdigest())
+        if got != expected:
+            return f"part {span.number} of {len(file.parts)}: expected {expected}, got {got}"
+    return ""
+
+
+def _state(
+    store: ObjectStore, key: str, file: CheckpointFile, listed: StoredObject | None, emit: Emit
+) -> tuple[State, str]:
+    if listed is None:
+        return State.TO_DO, ""
+    if listed.size != file.size:
+        return State.CONFLICT, f"has {listed.size} bytes, expected {file.size}"
+    found = store.head(key)
+    if found is None:
+        return State.TO_DO, ""
+    expected = s3_checksum(file.parts)
+    # Some servers give the digest of the whole object whatever the parts were.
+    if found.checksum in {expected, file.digest.base64}:
+        return State.PRESENT, ""
+    if found.checksum and _part_count(found.checksum) == _part_count(expected):
+        return State.CONFLICT, f"has SHA-256 checksum {found.checksum}, expected {expected}"
+    emit(Noted(f"{key}: the store has no checksum to compare, so it is read back"))
+    wrong = first_wrong_part(store, key, file)
+    return (State.CONFLICT, wrong) if wrong else (State.PRESENT, "")
+
+
+def _part_count(checksum: str) -> str:
+    return checksum.partition("-")[2]
+
+
+def _small(store: ObjectStore, kind: Kind, key: str, content: bytes) -> Step:
+    found = store.head(key)
+    if found is None:
+        return Step(kind=kind, name=key, state=State.TO_DO, size=len(content))
+    # ECDSA is not deterministic: another signature of the same key is as good as this one.
+    if key.endswith(".sig") or _holds(store, found, content):
+        return Step(kind=kind, name=key, state=State.PRESENT)
+    return Step(
+        kind=kind,
+        name=key,
+        state=State.CONFLICT,
+        detail="holds other content: another release was published under this name",
+    )
+
+
+def _holds(store: ObjectStore, found: StoredObject, content: bytes) -> bool:
+    if found.size != len(content):
+        return False
+    if found.checksum is not None:
+        return found.checksum == Digest.of(content).base64
+    return store.get(found.key, limit=len(content)) == content

@@ -1,0 +1,172 @@
+"""Finding out what publishing would do. Reads only: nothing is changed anywhere."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from bundler.archive.bundle import BundleReader, open_bundle
+from bundler.archive.checkpoint import check_structure
+from bundler.digest import Digest
+from bundler.errors import ContentError
+from bundler.events import Emit, ignore
+from bundler.publish.chart import RenderedChart, is_pending, plan_chart, render_chart
+from bundler.publish.closure import check_closure
+from bundler.publish.cluster import Cluster
+from bundler.publish.destination import Destination
+from bundler.publish.images import plan_images
+from bundler.publish.layout import Layout, lay_out
+from bundler.publish.objects import plan_checkpoint, plan_small_objects
+from bundler.publish.plan import Kind, Plan, State, Step
+from bundler.publish.pointer import (
+    NOTHING_ALLOWED,
+    Allowances,
+    check_staleness,
+    next_pointer,
+    plan_pointer,
+    read_pointer,
+)
+from bundler.publish.secrets import WantedSecret, plan_namespace, plan_secret
+from bundler.publish.waiting import REAL_CLOCK, Clock, look
+from bundler.release import TrustedRelease
+from bundler.stores.base import ObjectStore
+from bundler.target import Target
+from bundler.tools.helm_release import Installed
+
+# A Helm that still works when we look, such as one that outlived a killed publish, is soon done.
+_SETTLE_SECONDS, _SETTLE_POLL_SECONDS = 20.0, 1.0
+
+
+def make_plan(
+    release: TrustedRelease,
+    target: Target,
+    destination: Destination,
+    *,
+    secrets: Sequence[WantedSecret],
+    now: str,
+    allowances: Allowances = NOTHING_ALLOWED,
+    emit: Emit = ignore,
+    clock: Clock = REAL_CLOCK,
+) -> Plan:
+    """Compare a release with its destination.
+
+    The archives' structure is checked as well; their content is not read.
+
+    Args:
+        release: The one to publish.
+        target: Where it goes.
+        destination: What the target names, opened.
+        secrets: What ``read_secrets`` gave.
+        now: UTC seconds, as ``2026-11-01T00:00:00Z``.
+        allowances: What may be stale.
+        emit: Told of what people should know.
+        clock: Time, for a Helm that is still at work.
+
+    Raises:
+        StaleError: The release is expired or older than what was deployed.
+        ContentError: An archive's structure differs from what was signed, or an archive is absent
+            whose checkpoint is not whole at the destination.
+        CheckError: The chart names an image that is not a signed one.
+        MalformedError: The target does not fit the release.
+    """
+    manifest, store, cluster = release.manifest, destination.store, destination.cluster
+    layout = lay_out(manifest, target)
+    before = read_pointer(store, layout.pointer)
+    allowed = check_staleness(manifest, before, allowances, now=now)
+    reader = check_archives(release)
+    with tempfile.TemporaryDirectory(prefix="bundle-plan-") as scratch:
+        chart = render_chart(
+            release, reader, target, layout, cluster=cluster, directory=Path(scratch)
+        )
+    check_closure(chart.objects, manifest, target.registry.host)
+    files = list(_checkpoint_steps(release, layout, store, emit))
+    _require_archives(release, layout, files)
+    after = next_pointer(before, manifest.release, Digest.of(release.manifest_bytes))
+    return Plan(
+        release=manifest.release.directory,
+        manifest=after.manifest,
+        steps=(
+            *plan_images(destination.registry, manifest),
+            *files,
+            *plan_small_objects(store, release, layout),
+            *_cluster_steps(cluster, target, secrets, chart, clock),
+            plan_pointer(before, after),
+        ),
+        allowances=allowed,
+    )
+
+
+def check_archives(release: TrustedRelease) -> BundleReader:
+    """Check the structure of every archive that is there, and open the bundle.
+
+    Raises:
+        ContentError: An archive differs from what was signed.
+        NotFoundError: The bundle is not there.
+    """
+    manifest = release.manifest
+    reader = open_bundle(release.directory / manifest.bundle.archive, manifest.bundle)
+    reader.check_structure()
+    for checkpoint in manifest.checkpoints:
+        archive = release.directory / checkpoint.archive
+        if os.path.lexists(archive):
+            check_structure(archive, checkpoint)
+    return reader
+
+
+def _checkpoint_steps(
+    release: TrustedRelease, layout: Layout, store: ObjectStore, emit: Emit
+) -> Iterator[Step]:
+    for name, place in layout.checkpoints.items():
+        yield from plan_checkpoint(store, release.manifest.checkpoint(name), place, emit)
+
+
+def _require_archives(release: TrustedRelease, layout: Layout, steps: Sequence[Step]) -> None:
+    """Refuse when an archive is absent that something is to be sent from."""
+    pending = {step.name for step in steps if step.state is State.TO_DO}
+    absent = []
+    for name, place in layout.checkpoints.items():
+        checkpoint = release.manifest.checkpoint(name)
+        needed = pending.intersection(place.key(file.path) for file in checkpoint.files)
+        if needed and not os.path.lexists(release.directory / checkpoint.archive):
+            absent.append(f"{checkpoint.archive}: absent, and {place} lacks {len(needed)} objects")
+    if absent:
+        raise ContentError(
+            "; ".join(absent), hint=f"copy what is named into {release.directory}; nothing was sent"
+        )
+
+
+def _cluster_steps(
+    cluster: Cluster,
+    target: Target,
+    secrets: Sequence[WantedSecret],
+    wanted: RenderedChart,
+    clock: Clock,
+) -> Iterator[Step]:
+    kubernetes = target.kubernetes
+    yield plan_namespace(cluster, kubernetes.namespace)
+    for secret in secrets:
+        yield plan_secret(cluster, secret, kubernetes.namespace)
+    chart = plan_chart(_settled(cluster, clock), wanted, kubernetes)
+    yield chart
+    pods = Step(kind=Kind.PODS, name=kubernetes.release, state=State.TO_DO, detail="to wait for")
+    if chart.state is State.PRESENT:
+        rollout = look(cluster, wanted.deployments, kubernetes.release)
+        if rollout.ready:
+            pods = replace(pods, state=State.PRESENT, detail="")
+        else:
+            pods = replace(pods, detail=f"to wait for: {'; '.join(rollout.lines)}")
+    yield pods
+
+
+def _settled(cluster: Cluster, clock: Clock) -> Installed | None:
+    began = clock.now()
+    while True:
+        installed = cluster.installed()
+        if installed is None or not is_pending(installed):
+            return installed
+        if clock.now() - began > _SETTLE_SECONDS:
+            return installed
+        clock.sleep(_SETTLE_POLL_SECONDS)

@@ -1,0 +1,222 @@
+"""How a Helm release's Deployments and pods stand, judged from what the cluster says. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from bundler.errors import printable
+from bundler.tools.kubectl import Object
+
+# What is read: one call to the cluster gives all three.
+KINDS = "deployments,replicasets,pods"
+_REVISION = "deployment.kubernetes.io/revision"
+# So many times a container may fail before nobody waits for it any more.
+_MAX_RESTARTS = 3
+_CRASHED = "CrashLoopBackOff"
+
+# The kubelet tries these again for ever, and some mend themselves within a minute.
+_STUCK = frozenset(
+    (
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "InvalidImageName",
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "RunContainerError",
+    )
+)
+_MAX_MESSAGE = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """A reason why a Deployment does not become ready by itself.
+
+    Attributes:
+        text: What is wrong, with the pod and container.
+        pod, container: Where a log may tell more; empty where no container is to blame.
+        certain: Whether waiting cannot help; otherwise it may pass within a minute.
+    """
+
+    text: str
+    pod: str = ""
+    container: str = ""
+    certain: bool = True
+
+    @property
+    def where(self) -> tuple[str, str]:
+        """What is in trouble, whatever the text says of it at the moment."""
+        return (self.pod or self.text, self.container)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """How everything stands at one moment.
+
+    Attributes:
+        ready: Whether every Deployment is as it should be, with every pod ready.
+        lines: One line a Deployment or pod that is not ready; one a Deployment that is.
+        troubles: What keeps it from getting there.
+        downloading: Pods whose init container runs, with its name.
+    """
+
+    ready: bool
+    lines: tuple[str, ...]
+    troubles: tuple[Trouble, ...] = ()
+    downloading: tuple[tuple[str, str], ...] = ()
+
+
+def judge(names: Sequence[str], objects: Sequence[Object]) -> Rollout:
+    """Judge Deployments by name from the objects of a Helm release.
+
+    A Deployment is ready when the cluster has seen its newest form, every replica of it runs that
+    form and is available, and no pod of an older form is left.
+
+    Args:
+        names: The Deployments that there should be.
+        objects: Deployments, ReplicaSets and pods, as the cluster has them now.
+    """
+    by_name = {_name(item): item for item in objects if item.get("kind") == "Deployment"}
+    judged = [_judge_one(name, by_name.get(name), objects) for name in names]
+    return Rollout(
+        ready=all(one.ready for one in judged),
+        lines=tuple(line for one in judged for line in one.lines),
+        troubles=tuple(trouble for one in judged for trouble in one.troubles),
+        downloading=tuple(pair for one in judged for pair in one.downloading),
+    )
+
+
+def _judge_one(name: str, deployment: Object | None, objects: Sequence[Object]) -> Rollout:
+    if deployment is None:
+        return Rollout(ready=False, lines=(f"{name}: not there yet",))
+    status = _table(deployment, "status")
+    wanted = _number(_table(deployment, "spec"), "replicas", 1)
+    available = _number(status, "availableReplicas")
+    seen = _number(status, "observedGeneration")
+    ready = seen >= _number(_table(deployment, "metadata"), "generation") and {
+        _number(status, "updatedReplicas"),
+        _number(status, "replicas"),
+        available,
+    } == {wanted}
+    head = f"{name}: {available} of {wanted} ready"
+    if ready:
+        return Rollout(ready=True, lines=(head,))
+    pods = _current_pods(deployment, objects)
+    return Rollout(
+        ready=False,
+        lines=(head, *(f"{_name(pod)}: {_describe(pod)}" for pod in pods)),
+        troubles=(*_of_deployment(name, status), *(t for pod in pods for t in _of_pod(pod))),
+        downloading=tuple((_name(pod), init) for pod in pods for init in _running_init(pod)),
+    )
+
+
+def _current_pods(deployment: Object, objects: Sequence[Object]) -> list[Object]:
+    """Give the pods of a Deployment's newest form: older ones may well be failing."""
+    revision = _table(deployment, "metadata", "annotations").get(_REVISION)
+    sets = [
+        item
+        for item in objects
+        if item.get("kind") == "ReplicaSet"
+        and _name(deployment) in _owners(item)
+        and _table(item, "metadata", "annotations").get(_REVISION) == revision
+    ]
+    names = {_name(item) for item in sets}
+    return [i for i in objects if i.get("kind") == "Pod" and names.intersection(_owners(i))]
+
+
+def _of_deployment(name: str, status: Mapping[str, object]) -> Iterator[Trouble]:
+    for condition in _tables(status.get("conditions")):
+        failed = condition.get("type") == "ReplicaFailure" and condition.get("status") == "True"
+        late = condition.get("reason") == "ProgressDeadlineExceeded"
+        if failed or late:
+            yield Trouble(text=f"{name}: {_message(condition)}", certain=late)
+
+
+def _of_pod(pod: Object) -> Iterator[Trouble]:
+    for status in _containers(pod):
+        waiting = _table(status, "state", "waiting")
+        ended = _table(status, "lastState", "terminated")
+        restarts = _number(status, "restartCount")
+        container = str(status.get("name"))
+        where = f"{_name(pod)}: {container}"
+        if waiting.get("reason") in _STUCK:
+            text = f"{where}: {_message(waiting)}"
+            yield Trouble(text=text, pod=_name(pod), container=container, certain=False)
+        elif waiting.get("reason") == _CRASHED and restarts >= _MAX_RESTARTS:
+            text = f"{where}: failed {restarts} times, {_ending(ended)}"
+            yield Trouble(text=text, pod=_name(pod), container=container)
+
+
+def _describe(pod: Object) -> str:
+    for condition in _tables(_table(pod, "status").get("conditions")):
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            return f"not scheduled: {_message(condition)}"
+    if not _containers(pod):
+        return str(_table(pod, "status").get("phase", "not started"))
+    unready = [status for status in _containers(pod) if not _is_done(status)]
+    return f"{unready[0].get('name')} {_state(unready[0])}" if unready else "ready"
+
+
+def _is_done(status: Mapping[str, object]) -> bool:
+    """Tell whether a container is ready, or an init container that ended well."""
+    ended = _table(status, "state", "terminated")
+    return ended.get("exitCode") == 0 or status.get("ready") is True
+
+
+def _state(status: Mapping[str, object]) -> str:
+    waiting, ended = _table(status, "state", "waiting"), _table(status, "state", "terminated")
+    if waiting:
+        return _message(waiting)
+    if ended:
+        return _ending(ended)
+    return "running, not ready yet"
+
+
+def _ending(ended: Mapping[str, object]) -> str:
+    return f"last with exit status {ended.get('exitCode', '?')} ({ended.get('reason', '?')})"
+
+
+def _message(item: Mapping[str, object]) -> str:
+    parts = (item.get("reason"), item.get("message"))
+    return printable(": ".join(str(part) for part in parts if part))[:_MAX_MESSAGE]
+
+
+def _running_init(pod: Object) -> Iterator[str]:
+    for status in _tables(_table(pod, "status").get("initContainerStatuses")):
+        if _table(status, "state", "running"):
+            yield str(status.get("name"))
+
+
+def _containers(pod: Object) -> list[Mapping[str, object]]:
+    status = _table(pod, "status")
+    init, main = status.get("initContainerStatuses"), status.get("containerStatuses")
+    return [*_tables(init), *_tables(main)]
+
+
+def _owners(item: Object) -> set[str]:
+    owners = _table(item, "metadata").get("ownerReferences")
+    return {str(owner.get("name")) for owner in _tables(owners)}
+
+
+def _name(item: Object) -> str:
+    return str(_table(item, "metadata").get("name"))
+
+
+def _table(item: Mapping[str, object], *path: str) -> Mapping[str, object]:
+    """Follow a path of keys; empty where something else stands there."""
+    for key in path:
+        value = item.get(key)
+        if not isinstance(value, Mapping):
+            return {}
+        item = value
+    return item
+
+
+def _tables(value: object) -> list[Mapping[str, object]]:
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
+
+
+def _number(item: Mapping[str, object], key: str, default: int = 0) -> int:
+    value = item.get(key, default)
+    return value if isinstance(value, int) else default

@@ -1,0 +1,96 @@
+"""The receipt of a run, made from its plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bundler import __version__
+from bundler.digest import Digest
+from bundler.parts import s3_checksum
+from bundler.publish.chart import RenderedChart
+from bundler.publish.layout import Layout, pinned_image
+from bundler.publish.objects import markers, release_files
+from bundler.publish.plan import Kind, Plan
+from bundler.receipt import ChartReceipt, ImageReceipt, ObjectReceipt, Receipt
+from bundler.release import TrustedRelease
+from bundler.target import Target
+from bundler.tools.helm_release import Installed
+
+
+def make_receipt(
+    plan: Plan,
+    release: TrustedRelease,
+    target: Target,
+    layout: Layout,
+    *,
+    chart: RenderedChart,
+    installed: Installed | None,
+    checks_content: bool,
+    now: str,
+) -> Receipt:
+    """Say what a plan that was carried out came to."""
+    return Receipt(
+        release=plan.release,
+        manifest=plan.manifest,
+        sequence=release.manifest.release.sequence,
+        signatures=release.signatures,
+        time=now,
+        tool=__version__,
+        bucket=str(target.s3.place),
+        store_checks_content=checks_content,
+        images=tuple(_images(plan, release, target)),
+        objects=(*_checkpoint_files(plan, release, layout), *_small(plan, release, layout)),
+        chart=ChartReceipt(
+            namespace=target.kubernetes.namespace,
+            release=target.kubernetes.release,
+            chart=f"{chart.chart.name}-{chart.chart.version}",
+            revision=installed.revision if installed else 0,
+            values_digest=Digest.of(chart.values_file),
+            changed=plan.is_pending(Kind.CHART, target.kubernetes.release),
+        ),
+        allowances=plan.allowances,
+        done=tuple(f"{step.kind} {step.name}" for step in plan.pending),
+    )
+
+
+def _images(plan: Plan, release: TrustedRelease, target: Target) -> Iterator[ImageReceipt]:
+    for image in release.manifest.images:
+        yield ImageReceipt(
+            tag=image.tag,
+            source_digest=image.source_digest,
+            digest=image.digest,
+            reference=pinned_image(target.registry.host, image),
+            sent=plan.is_pending(Kind.IMAGE, str(image.tag)),
+        )
+
+
+def _checkpoint_files(
+    plan: Plan, release: TrustedRelease, layout: Layout
+) -> Iterator[ObjectReceipt]:
+    for name, place in layout.checkpoints.items():
+        for file in release.manifest.checkpoint(name).files:
+            key = place.key(file.path)
+            yield ObjectReceipt(
+                key=key,
+                size=file.size,
+                digest=file.digest,
+                checksum=s3_checksum(file.parts),
+                sent=plan.is_pending(Kind.CHECKPOINT_FILE, key),
+            )
+
+
+def _small(plan: Plan, release: TrustedRelease, layout: Layout) -> Iterator[ObjectReceipt]:
+    groups = (
+        (Kind.RELEASE_FILE, release_files(release, layout)),
+        (Kind.MARKER, markers(release, layout)),
+    )
+    for kind, contents in groups:
+        for key, content in contents.items():
+            digest = Digest.of(content)
+            yield ObjectReceipt(
+                key=key,
+                size=len(content),
+                digest=digest,
+                checksum=digest.base64,
+                sent=plan.is_pending(kind, key),
+            )

@@ -1,0 +1,200 @@
+"""The receipt: what one run of publish did, and what was there already. Never holds a secret."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bundler.digest import Digest
+from bundler.document import Table, utc_time
+from bundler.jsontext import MAX_INTEGER, read_json, write_json
+from bundler.reference import ImageTag
+
+MAX_RECEIPT_BYTES = 16 << 20
+_FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageReceipt:
+    """One image: where it came from, and under which digest it is at the registry now."""
+
+    tag: ImageTag
+    source_digest: Digest
+    digest: Digest
+    reference: str
+    sent: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectReceipt:
+    """One object of the bucket: ``digest`` is of the signed file, ``checksum`` is S3's."""
+
+    key: str
+    size: int
+    digest: Digest
+    checksum: str
+    sent: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChartReceipt:
+    """The Helm release as publish left it."""
+
+    namespace: str
+    release: str
+    chart: str
+    revision: int
+    values_digest: Digest
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What one run of publish did.
+
+    Attributes:
+        release: Name of the release's directory.
+        manifest: Digest of its manifest.
+        sequence: Its place among the vendor's releases.
+        signatures: ``key8`` of each key that vouched for it.
+        time: UTC seconds at which the run began.
+        tool: Version of the command.
+        bucket: Where objects went, as an s3:// address.
+        store_checks_content: Whether the store itself refused wrong bytes; else we read them back.
+        allowances: What was allowed by name although it is stale, with the reason.
+        done: Each step that was carried out, in words.
+    """
+
+    release: str
+    manifest: Digest
+    sequence: int
+    signatures: tuple[str, ...]
+    time: str
+    tool: str
+    bucket: str
+    store_checks_content: bool
+    images: tuple[ImageReceipt, ...]
+    objects: tuple[ObjectReceipt, ...]
+    chart: ChartReceipt
+    allowances: tuple[str, ...] = ()
+    done: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        utc_time(self.time)
+
+    @property
+    def name(self) -> str:
+        """A name that sorts by time: ``<time>-<8 hex digits of the content's digest>``."""
+        compact = self.time.replace("-", "").replace(":", "")
+        return f"{compact}-{Digest.of(encode_receipt(self)).hex[:8]}"
+
+
+def encode_receipt(receipt: Receipt) -> bytes:
+    """Give the one byte string that stands for a receipt."""
+    return write_json(
+        {
+            "formatVersion": _FORMAT_VERSION,
+            "release": receipt.release,
+            "manifestSha256": receipt.manifest.hex,
+            "sequence": receipt.sequence,
+            "signatures": list(receipt.signatures),
+            "time": receipt.time,
+            "tool": receipt.tool,
+            "bucket": receipt.bucket,
+            "storeChecksContent": receipt.store_checks_content,
+            "images": [_from_image(image) for image in receipt.images],
+            "objects": [_from_object(item) for item in receipt.objects],
+            "chart": _from_chart(receipt.chart),
+            "allowances": list(receipt.allowances),
+            "done": list(receipt.done),
+        }
+    )
+
+
+def decode_receipt(content: bytes, *, name: str) -> Receipt:
+    """Read a receipt; fields that this version does not know are ignored.
+
+    Raises:
+        MalformedError: It is not a receipt.
+    """
+    table = read_json(content, name=name, limit=MAX_RECEIPT_BYTES).table()
+    table.integer("formatVersion", _FORMAT_VERSION, _FORMAT_VERSION)
+    return table.explain(
+        lambda: Receipt(
+            release=table.text("release"),
+            manifest=table.parse("manifestSha256", Digest),
+            sequence=table.integer("sequence", 1, MAX_INTEGER),
+            signatures=table.texts("signatures"),
+            time=table.text("time"),
+            tool=table.text("tool"),
+            bucket=table.text("bucket"),
+            store_checks_content=table.flag("storeChecksContent"),
+            images=tuple(map(_to_image, table.tables("images"))),
+            objects=tuple(map(_to_object, table.tables("objects"))),
+            chart=_to_chart(table.table("chart")),
+            allowances=table.texts("allowances"),
+            done=table.texts("done"),
+        )
+    )
+
+
+def _from_image(image: ImageReceipt) -> dict[str, object]:
+    return {
+        "name": image.tag.name,
+        "tag": image.tag.tag,
+        "sourceDigest": str(image.source_digest),
+        "digest": str(image.digest),
+        "reference": image.reference,
+        "sent": image.sent,
+    }
+
+
+def _to_image(table: Table) -> ImageReceipt:
+    return ImageReceipt(
+        tag=table.explain(lambda: ImageTag(table.text("name"), table.text("tag"))),
+        source_digest=table.parse("sourceDigest", Digest.parse),
+        digest=table.parse("digest", Digest.parse),
+        reference=table.text("reference"),
+        sent=table.flag("sent"),
+    )
+
+
+def _from_object(item: ObjectReceipt) -> dict[str, object]:
+    return {
+        "key": item.key,
+        "size": item.size,
+        "sha256": item.digest.hex,
+        "checksum": item.checksum,
+        "sent": item.sent,
+    }
+
+
+def _to_object(table: Table) -> ObjectReceipt:
+    return ObjectReceipt(
+        key=table.text("key"),
+        size=table.integer("size", 0, MAX_INTEGER),
+        digest=table.parse("sha256", Digest),
+        checksum=table.text("checksum"),
+        sent=table.flag("sent"),
+    )
+
+
+def _from_chart(chart: ChartReceipt) -> dict[str, object]:
+    return {
+        "namespace": chart.namespace,
+        "release": chart.release,
+        "chart": chart.chart,
+        "revision": chart.revision,
+        "valuesSha256": chart.values_digest.hex,
+        "changed": chart.changed,
+    }
+
+
+def _to_chart(table: Table) -> ChartReceipt:
+    return ChartReceipt(
+        namespace=table.text("namespace"),
+        release=table.text("release"),
+        chart=table.text("chart"),
+        revision=table.integer("revision", 0, MAX_INTEGER),
+        values_digest=table.parse("valuesSha256", Digest),
+        changed=table.flag("changed"),
+    )

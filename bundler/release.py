@@ -1,0 +1,198 @@
+"""A release directory whose signature, sums and manifest were judged, in that order."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bundler.archive.files import read_limited
+from bundler.digest import Digest
+from bundler.errors import (
+    ContentError,
+    MalformedError,
+    NotFoundError,
+    StaleError,
+    UntrustedError,
+    printable,
+)
+from bundler.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
+from bundler.manifest_codec import decode_manifest
+from bundler.signing.keys import PublicKey
+from bundler.sums import MAX_SUMS_BYTES, SUMS_NAME, read_release_sums
+
+# An ECDSA signature on P-256 is at most 72 bytes of DER.
+MAX_SIGNATURE_BYTES = 1 << 10
+_MAX_SIGNATURES = 64
+_ADDITIVE = (f"{SUMS_NAME}.*.sig", "*.sigstore.json", "*.oms.json", "VOLUMES.json")
+_TRUST_DIRECTORY = "trust"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustedRelease:
+    """A release directory that a key we were given vouches for.
+
+    Nothing is said of the archives yet: whoever reads one compares it with ``manifest``.
+
+    Attributes:
+        directory: Where its files lie.
+        manifest: What every archive holds.
+        manifest_bytes: MANIFEST.json as it was signed.
+        sums: Digest of each archive and of MANIFEST.json, by file name.
+        sums_bytes: SHA256SUMS as it was signed.
+        signatures: The ``key8`` of each distinct key that signed, sorted.
+    """
+
+    directory: Path
+    manifest: Manifest
+    manifest_bytes: bytes
+    sums: Mapping[str, Digest]
+    sums_bytes: bytes
+    signatures: tuple[str, ...]
+
+
+def signature_name(key8: str) -> str:
+    """Name the file that holds a key's signature."""
+    return f"{SUMS_NAME}.{key8}.sig"
+
+
+def is_additive(name: str, *, directory: bool) -> bool:
+    """Say whether a release may hold ``name`` beside what SHA256SUMS names."""
+    if directory:
+        return name == _TRUST_DIRECTORY
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in _ADDITIVE)
+
+
+def find_release(path: Path, release_dir: Path | None = None) -> Path:
+    """Find the directory with the small files that vouch for ``path``.
+
+    Args:
+        path: A release directory, or an archive or an extracted directory.
+        release_dir: Where to look instead of in ``path`` and beside it.
+
+    Raises:
+        NotFoundError: There is nothing at ``path``, or no SHA256SUMS where we looked.
+    """
+    if not os.path.lexists(path):
+        raise NotFoundError(f"{path}: no such file or directory")
+    for directory in [release_dir] if release_dir else [path, path.resolve().parent]:
+        if os.path.lexists(directory / SUMS_NAME):
+            return directory
+    where = f"{release_dir}: no {SUMS_NAME} there" if release_dir else f"{path}: no {SUMS_NAME}"
+    raise NotFoundError(
+        where if release_dir else f"{where} in it or beside it",
+        hint=f"name the directory that has {SUMS_NAME}, {MANIFEST_NAME} and the signature",
+    )
+
+
+def open_release(directory: Path, keys: Sequence[PublicKey]) -> TrustedRelease:
+    """Verify a release's signature, then read what it vouches for.
+
+    Reads the small files only: SHA256SUMS, its signatures, MANIFEST.json.
+
+    Raises:
+        UntrustedError: No key was given, or none of them signed this SHA256SUMS.
+        ContentError: MANIFEST.json differs from what was signed, or the two disagree.
+        MalformedError: A file is too large, not a regular file, or breaks its grammar.
+        NotFoundError: SHA256SUMS or MANIFEST.json is not there.
+    """
+    if not keys:
+        raise UntrustedError(
+            f"{directory}: no public key was given, so nobody can vouch for it",
+            hint="give the vendor's public key, which did not come with the release",
+        )
+    sums_bytes = read_limited(directory / SUMS_NAME, limit=MAX_SUMS_BYTES)
+    signatures = _check_signatures(directory, sums_bytes, keys)
+    manifest_bytes = read_limited(directory / MANIFEST_NAME, limit=MAX_MANIFEST_BYTES)
+    sums, manifest = read_agreed(directory, sums_bytes, manifest_bytes)
+    return TrustedRelease(
+        directory=directory,
+        manifest=manifest,
+        manifest_bytes=manifest_bytes,
+        sums=sums,
+        sums_bytes=sums_bytes,
+        signatures=signatures,
+    )
+
+
+def read_agreed(
+    directory: Path, sums_bytes: bytes, manifest_bytes: bytes
+) -> tuple[dict[str, Digest], Manifest]:
+    """Read SHA256SUMS, then the manifest that it names, and hold the two against each other.
+
+    Raises:
+        MalformedError: One of them breaks its grammar.
+        ContentError: The manifest is not the one that SHA256SUMS names, or their archives differ.
+    """
+    sums = read_release_sums(sums_bytes)
+    expected, got = sums.get(MANIFEST_NAME), Digest.of(manifest_bytes)
+    if expected is None:
+        raise MalformedError(f"{directory / SUMS_NAME}: expected a line for {MANIFEST_NAME}")
+    if got != expected:
+        raise ContentError(f"{directory / MANIFEST_NAME}: expected {expected}, got {got}")
+    manifest = decode_manifest(manifest_bytes, name=str(directory / MANIFEST_NAME))
+    archives = {name: digest for name, (_, digest) in manifest.archives.items()}
+    named = {name: digest for name, digest in sums.items() if name != MANIFEST_NAME}
+    for name in sorted(archives.keys() | named.keys()):
+        if archives.get(name) != named.get(name):
+            raise ContentError(
+                f"{directory / SUMS_NAME}: {name}: expected {archives.get(name, 'no line')} as in "
+                f"{MANIFEST_NAME}, got {named.get(name, 'no line')}",
+                hint="the release was put together wrongly; ask the vendor for another",
+            )
+    return sums, manifest
+
+
+def check_expiry(manifest: Manifest, *, now: str) -> None:
+    """Refuse a release after its last day.
+
+    Args:
+        manifest: A trusted one.
+        now: UTC seconds, as ``2026-11-01T00:00:00Z``.
+
+    Raises:
+        StaleError: It is expired.
+    """
+    release = manifest.release
+    if release.expires is not None and now >= release.expires:
+        raise StaleError(
+            f"{release.directory}: expired at {release.expires}, and it is {now}",
+            hint="get a newer release; or allow an expired one by name, if you must",
+        )
+
+
+def _check_signatures(
+    directory: Path, sums_bytes: bytes, keys: Sequence[PublicKey]
+) -> tuple[str, ...]:
+    names = _signature_names(directory)
+    if not names:
+        raise UntrustedError(
+            f"{directory / SUMS_NAME}: not signed; expected {signature_name('<key8>')} beside it",
+            hint="copy the signature files too, or ask the vendor for them",
+        )
+    signatures = [read_limited(directory / name, limit=MAX_SIGNATURE_BYTES) for name in names]
+    by_identity = {key.spki_digest: key for key in keys}
+    signers = [
+        key
+        for key in by_identity.values()
+        if any(key.verify(signature, sums_bytes) for signature in signatures)
+    ]
+    if not signers:
+        given = ", ".join(sorted(key.key8 for key in by_identity.values()))
+        raise UntrustedError(
+            f"{directory / SUMS_NAME}: expected a signature by key {given}, "
+            f"got none that holds; signature files: {', '.join(map(printable, names))}",
+            hint="it was changed after it was signed, or somebody else signed it",
+        )
+    return tuple(sorted(key.key8 for key in signers))
+
+
+def _signature_names(directory: Path) -> list[str]:
+    names = sorted(path.name for path in directory.glob(signature_name("*")))
+    if len(names) > _MAX_SIGNATURES:
+        raise MalformedError(
+            f"{directory}: expected at most {_MAX_SIGNATURES} signature files, got {len(names)}"
+        )
+    return names

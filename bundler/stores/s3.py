@@ -1,0 +1,299 @@
+"""S3, and whatever speaks its protocol: the only place that uses boto3."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
+
+from bundler.digest import Digest
+from bundler.errors import (
+    ConflictError,
+    ContentError,
+    MalformedError,
+    NotFoundError,
+    WorldError,
+)
+from bundler.parts import part_size, s3_checksum, spans
+from bundler.stores.base import Advance, OpenPart, StoredObject
+from bundler.stores.s3_errors import NO_SUCH_KEY, LostError, Place, code_of, explain, told
+from bundler.stores.s3_upload import Body, Condition, Multipart, only_if_absent
+
+if TYPE_CHECKING:
+    from botocore.response import StreamingBody
+    from types_boto3_s3 import S3Client
+
+_ATTEMPTS, _CONNECTIONS = 5, 32
+_CONNECT_SECONDS, _READ_SECONDS = 10, 60
+_CHUNK = 1 << 20
+_AWS = (".amazonaws.com", ".amazonaws.com.cn")
+
+
+def connect(
+    *, endpoint: str | None = None, region: str | None = None, ca: Path | None = None
+) -> S3Client:
+    """Make a client with the credentials and settings that boto3 finds in its usual places.
+
+    Args:
+        endpoint: URL of a server that speaks the S3 protocol; None for AWS, or what
+            ``AWS_ENDPOINT_URL_S3`` or the profile names.
+        region: The bucket's region; None for what the environment or the profile names.
+        ca: PEM file of the authority that the server's certificate is of; None for the usual ones.
+
+    Raises:
+        BundleError: boto3's configuration names a profile that is not there, or cannot be read.
+    """
+    try:
+        session = boto3.session.Session(region_name=region)
+        client = _client(session, endpoint, ca, "auto")
+        host = urlsplit(client.meta.endpoint_url).hostname or ""
+        return client if host.endswith(_AWS) else _client(session, endpoint, ca, "path")
+    except BotoCoreError as error:
+        raise explain(error, Place("", "", endpoint or "")) from error
+    except ValueError as error:
+        raise MalformedError(f"{endpoint}: not the URL of an S3 server") from error
+
+
+def _client(
+    session: boto3.session.Session,
+    endpoint: str | None,
+    ca: Path | None,
+    addressing: Literal["auto", "path"],
+) -> S3Client:
+    config = Config(
+        # The checksum of each part is known and sent: hashing the body again for its signature
+        # would cost more than all the rest.
+        s3={"addressing_style": addressing, "payload_signing_enabled": False},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+        connect_timeout=_CONNECT_SECONDS,
+        read_timeout=_READ_SECONDS,
+        max_pool_connections=_CONNECTIONS,
+    )
+    verify = None if ca is None else str(ca)
+    return session.client("s3", endpoint_url=endpoint, verify=verify, config=config)
+
+
+class S3Store:
+    """One bucket; an ``ObjectStore``. Any number of threads may use it at once."""
+
+    def __init__(self, bucket: str, client: S3Client) -> None:
+        self._bucket = bucket
+        self._client = client
+        self._bucket_seen = False
+
+    def head(self, key: str) -> StoredObject | None:
+        """Look one object up; None where there is none."""
+        try:
+            found = self._client.head_object(Bucket=self._bucket, Key=key, ChecksumMode="ENABLED")
+        except ClientError as error:
+            self._ask_why(key, missing=code_of(error) in NO_SUCH_KEY)
+            return None
+        except BotoCoreError as error:
+            raise explain(error, self._place(key)) from error
+        self._bucket_seen = True
+        return StoredObject(key, found["ContentLength"], found.get("ChecksumSHA256"))
+
+    def _ask_why(self, key: str, *, missing: bool) -> None:
+        """Read a byte: the answer to a refused HEAD has no body that would say why."""
+        if missing and self._bucket_seen:
+            return
+        try:
+            with told(self._place(key)):
+                self._client.get_object(Bucket=self._bucket, Key=key, Range="bytes=0-0")
+        except NotFoundError:
+            self._bucket_seen = True
+        else:
+            raise WorldError(f"{self._place(key)}: HEAD and GET disagree", hint="run again")
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """Give every object whose key starts with ``prefix``, by key, without checksums."""
+        pages = self._client.get_paginator("list_objects_v2")
+        with told(self._place(prefix)):
+            for page in pages.paginate(Bucket=self._bucket, Prefix=prefix):
+                for item in page.get("Contents", ()):
+                    yield StoredObject(item["Key"], item["Size"])
+
+    def get(self, key: str, *, limit: int) -> bytes:
+        """Read a small object whole."""
+        found = self._find(key)
+        if found.size > limit:
+            text = f"expected at most {limit} bytes, got {found.size}"
+            raise MalformedError(f"{self._place(key)}: {text}")
+        return b"".join(self.read(key, 0, found.size))
+
+    def read(self, key: str, offset: int, length: int) -> Iterator[bytes]:
+        """Stream ``length`` bytes from ``offset``, going on where a connection broke."""
+        position, end, etag, failures = offset, offset + length, "", 0
+        if length == 0:
+            self._find(key)
+        while position < end:
+            body, etag = self._open(key, position, end, etag)
+            start = position
+            try:
+                with closing(body):
+                    while chunk := body.read(min(_CHUNK, end - position)):
+                        position += len(chunk)
+                        yield chunk
+            except (HTTPClientError, IncompleteReadError) as error:
+                failures = 1 if position > start else failures + 1
+                if failures >= _ATTEMPTS:
+                    raise explain(error, self._place(key)) from error
+
+    def put(self, key: str, content: bytes) -> bool:
+        """Store a small object under its own SHA-256, never over another."""
+        parts = [Digest.of(content)]
+        if self._holds(key, len(content), parts):
+            return False
+        if self._put_new(key, io.BytesIO(content), parts[0]):
+            return True
+        self._require(key, len(content), parts)
+        return False
+
+    def replace(self, key: str, content: bytes) -> None:
+        """Store a small object whatever is there: only for pointers such as ``current``."""
+        checksum = Digest.of(content).base64
+        with told(self._place(key)):
+            self._client.put_object(
+                Bucket=self._bucket, Key=key, Body=content, ChecksumSHA256=checksum
+            )
+
+    def upload(
+        self,
+        key: str,
+        *,
+        size: int,
+        parts: Sequence[Digest],
+        open_part: OpenPart,
+        advance: Advance,
+    ) -> None:
+        """Store an object of known part digests; what a killed run left of it is gone on with.
+
+        Four parts are on their way at once, none of them whole in memory.
+        """
+        if self._holds(key, size, parts):
+            return
+        cut = tuple(zip(spans(size, part_size(size)), parts, strict=True))
+        if len(cut) == 1:
+            span, digest = cut[0]
+            with open_part(span) as content:
+                done = self._put_new(key, Body(content, advance).as_stream(), digest)
+        else:
+            done = Multipart(self._client, self._place(key), cut, open_part, advance).send()
+        if not done:
+            self._require(key, size, parts)
+
+    def checks_content(self, prefix: str) -> bool:
+        """Say whether this store refuses bytes that differ from their checksum."""
+        key = f"{prefix.rstrip('/')}/.bundle-check-{secrets.token_hex(8)}".lstrip("/")
+        wrong = Digest.of(b"right").base64
+        try:
+            with told(self._place(key)):
+                self._client.put_object(
+                    Bucket=self._bucket, Key=key, Body=b"wrong", ChecksumSHA256=wrong
+                )
+        except ContentError:
+            return True
+        self.delete(key)
+        return False
+
+    def delete(self, key: str) -> None:
+        """Remove one object; nothing happens where there is none."""
+        with suppress(NotFoundError), told(self._place(key)):
+            self._client.delete_object(Bucket=self._bucket, Key=key)
+
+    def _find(self, key: str) -> StoredObject:
+        found = self.head(key)
+        if found is None:
+            raise NotFoundError(f"{self._place(key)}: no such object")
+        return found
+
+    def _open(self, key: str, start: int, end: int, etag: str) -> tuple[StreamingBody, str]:
+        """Ask for a range, of the same object as before where ``etag`` names one."""
+        condition: Condition = {"IfMatch": etag} if etag else {}
+        try:
+            with told(self._place(key)):
+                found = self._client.get_object(
+                    Bucket=self._bucket, Key=key, Range=f"bytes={start}-{end - 1}", **condition
+                )
+        except LostError as error:
+            raise WorldError(f"{self._place(key)}: changed while it was read") from error
+        given = found.get("ContentRange", "the whole object")
+        if not given.startswith(f"bytes {start}-{end - 1}/"):
+            found["Body"].close()
+            raise WorldError(f"{self._place(key)}: asked for bytes {start}-{end - 1}, got {given}")
+        return found["Body"], found["ETag"]
+
+    def _put_new(self, key: str, content: IO[bytes], digest: Digest) -> bool:
+        """Store in one request; False where something is there."""
+
+        def write(condition: Condition) -> object:
+            content.seek(0)
+            return self._client.put_object(
+                Bucket=self._bucket,
+                Key=key,
+                Body=content,
+                ChecksumSHA256=digest.base64,
+                **condition,
+            )
+
+        try:
+            with told(self._place(key, f"part 1 of 1, expected {digest}")):
+                only_if_absent(write)
+        except LostError:
+            return False
+        return True
+
+    def _holds(self, key: str, size: int, parts: Sequence[Digest]) -> bool:
+        """Say whether the object is there; ConflictError where it is another."""
+        found = self.head(key)
+        if found is None:
+            return False
+        expected = s3_checksum(parts)
+        same = found.size == size and (
+            found.checksum == expected
+            or (not _comparable(found.checksum, expected) and self._reads_as(key, size, parts))
+        )
+        if not same:
+            raise ConflictError(
+                f"{self._place(key)}: expected {size} bytes of checksum {expected}, "
+                f"holds {found.size} bytes of checksum {found.checksum or 'unknown'}",
+                hint="nothing was overwritten; move that object away or choose another prefix",
+            )
+        return True
+
+    def _require(self, key: str, size: int, parts: Sequence[Digest]) -> None:
+        """Look again after a write that could not be done: the same content there is success."""
+        if not self._holds(key, size, parts):
+            raise WorldError(
+                f"{self._place(key)}: another writer's upload came between and is gone again",
+                hint="run again",
+            )
+
+    def _reads_as(self, key: str, size: int, parts: Sequence[Digest]) -> bool:
+        """Compare by reading: the server does not say a checksum of our kind."""
+        for span, digest in zip(spans(size, part_size(size)), parts, strict=True):
+            whole = hashlib.sha256()
+            for chunk in self.read(key, span.offset, span.length):
+                whole.update(chunk)
+            if Digest(whole.hexdigest()) != digest:
+                return False
+        return True
+
+    def _place(self, key: str, part: str = "") -> Place:
+        return Place(self._bucket, key, self._client.meta.endpoint_url, part)
+
+
+def _comparable(left: str | None, right: str) -> bool:
+    """Say whether two checksums are over the same number of parts."""
+    return left is not None and left.partition("-")[2] == right.partition("-")[2]

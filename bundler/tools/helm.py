@@ -1,0 +1,66 @@
+"""The ``helm`` program as it works on charts, without a cluster."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bundler.errors import ToolError, printable
+from bundler.process import Run, run
+
+_OLDEST = (3, 12)
+_VERSION = re.compile(r"v(\d+)\.(\d+)\.")
+# Without a cluster helm assumes a version of Kubernetes: its own youngest, which for the oldest
+# helm that is supported is older than what the chart asks for.
+_KUBERNETES = "1.29.0"
+_TIMEOUT_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Helm:
+    """The ``helm`` program.
+
+    Attributes:
+        kubeconfig, context: Which cluster; None for what helm would use by itself. Rendering asks
+            no cluster.
+        run: How programs are started.
+    """
+
+    kubeconfig: Path | None = None
+    context: str | None = None
+    run: Run = run
+
+    def require(self) -> None:
+        """Check that the program is there and new enough.
+
+        Raises:
+            ToolError: It is missing or too old.
+        """
+        text = self.run(["helm", "version", "--template={{.Version}}"], timeout=_TIMEOUT_SECONDS)
+        found = _VERSION.match(text)
+        if found is None or (int(found[1]), int(found[2])) < _OLDEST:
+            raise ToolError(f"helm: expected 3.12 or newer, got {printable(text.strip()[:80])!r}")
+
+    def template(
+        self, chart_dir: Path, release: str, namespace: str, values_files: Sequence[Path]
+    ) -> str:
+        """Render a chart, hooks and tests included, without asking a cluster.
+
+        Args:
+            chart_dir: The chart's directory.
+            release: Name of the Helm release.
+            namespace: Where it would go.
+            values_files: Values on top of the chart's own; a later file wins.
+
+        Returns:
+            A stream of YAML documents.
+
+        Raises:
+            ToolFailedError: The chart does not render with these values.
+        """
+        argv = ["helm", "template", release, str(chart_dir.absolute())]
+        argv += [f"--namespace={namespace}", f"--kube-version={_KUBERNETES}"]
+        argv += [f"--values={path.absolute()}" for path in values_files]
+        return self.run(argv, timeout=_TIMEOUT_SECONDS)

@@ -1,0 +1,80 @@
+"""What skopeo's messages mean: who has to mend what."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from bundler.errors import DeniedError, NotFoundError, ToolFailedError, WorldError, printable
+
+_MESSAGE = re.compile(r'level=(?:fatal|error) msg="((?:[^"\\]|\\.)*)"')
+
+
+@dataclass(frozen=True, slots=True)
+class _Cause:
+    """One kind of failure, told from words that stand in the message (in lower case)."""
+
+    words: tuple[str, ...]
+    kind: type[WorldError]
+    problem: str
+    hint: str
+
+
+# The first that fits counts. skopeo has one exit status for everything, so only its words tell; a
+# message that fits nowhere is passed on whole.
+_CAUSES = (
+    _Cause(
+        ("no space left on device", "disk quota exceeded"),
+        WorldError,
+        "no space left for its copy",
+        "free space there, or choose another place, and run again",
+    ),
+    _Cause(
+        ("manifest unknown", "name unknown", "no descriptor found", "index.json: no such file"),
+        NotFoundError,
+        "expected an image there, found none",
+        "check its name and tag, and that it was pushed",
+    ),
+    _Cause(
+        (
+            "unauthorized",
+            "authentication required",
+            "is denied",
+            "403 (forbidden)",
+            "access denied",
+        ),
+        DeniedError,
+        "the registry does not let us",
+        "log in with `skopeo login`, or ask for the right to this repository",
+    ),
+    _Cause(
+        ("server gave http response to https client",),
+        WorldError,
+        "expected TLS, got plain HTTP",
+        "set plainHttp: true if nobody can listen in between",
+    ),
+    _Cause(
+        ("x509:", "tls:", "certificate"),
+        WorldError,
+        "TLS failed",
+        "put the registry's CA into /etc/containers/certs.d/HOST:PORT/ca.crt",
+    ),
+    _Cause(
+        ("connection refused", "no such host", "i/o timeout", "unreachable", "no route to host"),
+        WorldError,
+        "the registry cannot be reached",
+        "check the address, and the network to it",
+    ),
+)
+
+
+def explained(error: ToolFailedError, what: str) -> WorldError:
+    """Tell a failure of skopeo as an error about ``what``, in one line."""
+    found = _MESSAGE.findall(error.stderr)
+    message = re.sub(r"\\(.)", r"\1", found[-1]) if found else error.stderr.strip()
+    lower = message.lower()
+    for cause in _CAUSES:
+        if any(word in lower for word in cause.words):
+            detail = printable(message.rsplit(": ", 1)[-1].strip()[:200])
+            return cause.kind(f"{printable(what)}: {cause.problem} ({detail})", hint=cause.hint)
+    return error

@@ -1,0 +1,1 @@
+"""Tests of bundle, and the rehearsal that they and the demo run in."""

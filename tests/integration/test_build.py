@@ -1,0 +1,285 @@
+"""Releases built with the real skopeo and helm from small, real inputs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from bundler.archive.bundle import open_bundle
+from bundler.archive.oci import read_archive_layout
+from bundler.build import BuiltRelease, build_release, lock_release
+from bundler.build.staging import staging
+from bundler.digest import Digest
+from bundler.errors import (
+    BundleError,
+    CheckError,
+    ConflictError,
+    ContentError,
+    MalformedError,
+    NotFoundError,
+    WorldError,
+)
+from bundler.events import Emit, Event, Noted, Started, ignore
+from bundler.lockfile import Lock, lock_path, read_lock
+from bundler.manifest_codec import decode_manifest
+from bundler.tools.helm import Helm
+from bundler.tools.skopeo import Skopeo
+from bundler.yamltext import read_yaml
+from tests.integration.release_inputs import (
+    IMAGES,
+    ROOT,
+    edit_spec,
+    load_spec,
+    write_inputs,
+    write_layout,
+)
+from tests.rehearsal.registry import registry
+
+NAME = "test-release-2026.11.0"
+
+
+@pytest.fixture(autouse=True)
+def tools(need: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Helm comes with the virtual environment."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    need("skopeo")
+    need("helm")
+
+
+@pytest.fixture
+def spec_path(tmp_path: Path) -> Path:
+    return write_inputs(tmp_path / "in")
+
+
+def build(
+    spec_path: Path, out: Path, lock: Lock | None = None, emit: Emit = ignore
+) -> BuiltRelease:
+    spec = load_spec(spec_path)
+    return build_release(spec_path, spec, lock, out, images=Skopeo(), charts=Helm(), emit=emit)
+
+
+def refused(
+    spec_path: Path, out: Path, kind: type[BundleError], lock: Lock | None = None
+) -> BundleError:
+    """Build what must not be built, and give the error: one line, and nothing left behind."""
+    locked = lock_path(spec_path).exists()
+    with pytest.raises(kind) as caught:
+        build(spec_path, out, lock)
+    assert type(caught.value) is kind
+    assert "\n" not in str(caught.value)
+    assert not out.exists() or list(out.iterdir()) == []
+    assert lock_path(spec_path).exists() == locked
+    return caught.value
+
+
+def content(directory: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(directory).as_posix(): path.read_bytes()
+        for path in directory.rglob("*")
+        if path.is_file()
+    }
+
+
+def sh(script: str, cwd: Path) -> str:
+    done = subprocess.run(["bash", "-c", script], cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def built(need: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> BuiltRelease:
+    need("skopeo")
+    directory = tmp_path_factory.mktemp("built")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+        need("helm")
+        return build(write_inputs(directory / "in"), directory / "out")
+
+
+def test_a_release_directory_holds_what_stock_tools_confirm(built: BuiltRelease) -> None:
+    assert built.directory.name == NAME
+    assert sorted(path.name for path in built.directory.iterdir()) == [
+        "MANIFEST.json",
+        "SHA256SUMS",
+        "one_1.tar",
+        f"{NAME}.tar.gz",
+        "three_1.tar",
+    ]
+    assert list(built.directory.parent.iterdir()) == [built.directory]
+    assert sh("sha256sum --strict -c SHA256SUMS", built.directory).count(": OK") == 4
+    manifest = (built.directory / "MANIFEST.json").read_bytes()
+    assert decode_manifest(manifest) == built.manifest
+
+
+def test_the_bundle_unpacks_to_what_the_guide_expects(built: BuiltRelease, tmp_path: Path) -> None:
+    sh(f"tar -xzf {built.directory / f'{NAME}.tar.gz'}", tmp_path)
+    root = tmp_path / NAME
+    assert list(tmp_path.iterdir()) == [root]
+    sh("sha256sum --quiet --strict -c CONTENTS.sha256", root)
+    assert {path.name for path in root.iterdir()} == {
+        "README.md",
+        "CONTENTS.sha256",
+        "charts",
+        "containers",
+        "models",
+        "scripts",
+    }
+    assert sorted(path.name for path in (root / "containers").iterdir()) == [
+        f"{name}__1.0.0.tar" for name in IMAGES
+    ]
+    assert sh("./scripts/hello.sh", root) == "hello\n"
+    assert json.loads((root / "models" / "three.json").read_text()) == {
+        "formatVersion": 1,
+        "checkpoint": "three_1",
+        "checkpointBytes": built.manifest.checkpoint("three_1").content_bytes,
+        "modelName": "Three",
+        "modelType": "completion",
+        "gpus": 2,
+    }
+
+
+def test_image_archives_are_the_images_of_their_source(built: BuiltRelease, tmp_path: Path) -> None:
+    bundle = built.manifest.bundle
+    assert [image.tag.name for image in built.manifest.images] == list(IMAGES)
+    with open_bundle(built.directory / bundle.archive, bundle) as reader:
+        for image in built.manifest.images:
+            archive = tmp_path / Path(image.tag.archive_path).name
+            reader.extract(bundle.file(image.tag.archive_path), archive)
+            expected = write_layout(tmp_path / image.tag.name, text=f"this is {image.tag.name}")
+            layout = read_archive_layout(archive)
+            assert layout.digest == image.digest == image.source_digest == expected
+            assert layout.blobs == image.blobs
+            assert image.source == f"oci:images/{image.tag.name}:1.0.0"
+            assert image.platforms == ("linux/amd64",)
+
+
+def test_the_chart_is_preset_and_differs_in_nothing_else(
+    built: BuiltRelease, tmp_path: Path
+) -> None:
+    sh(f"tar -xzf {built.directory / f'{NAME}.tar.gz'}", tmp_path)
+    chart, source = tmp_path / NAME / "charts" / "inference", ROOT / "charts" / "inference"
+    old, new = content(source), content(chart)
+    assert {path for path in {*old, *new} if old.get(path) != new.get(path)} == {
+        "Chart.yaml",
+        "values.yaml",
+    }
+    about = read_yaml(new["Chart.yaml"], name="Chart.yaml").value
+    assert isinstance(about, dict)
+    assert (about["version"], about["appVersion"]) == ("2026.11.0", "2026.11.0")
+    values = read_yaml(new["values.yaml"], name="values.yaml").value
+    assert isinstance(values, dict)
+    assert values["image"]["tag"] == "1.0.0"
+    assert values["downloader"]["image"]["tag"] == "1.0.0"
+    assert values["docs"]["image"]["tag"] == "1.0.0"
+
+
+def test_the_guide_names_this_release(built: BuiltRelease) -> None:
+    bundle = built.manifest.bundle
+    with open_bundle(built.directory / bundle.archive, bundle) as reader:
+        guide = reader.read(bundle.file("README.md"), limit=1 << 20).decode()
+    assert "@" not in guide.replace("`@", "")
+    for text in (NAME, "one_1.tar", "three_1.tar", str(built.manifest.images[0].digest)):
+        assert text in guide
+
+
+def test_the_guides_commands_verify_a_signed_release(built: BuiltRelease, tmp_path: Path) -> None:
+    release = shutil.copytree(built.directory, tmp_path / "release")
+    sh(
+        "openssl ecparam -name prime256v1 -genkey -noout -out key.pem 2>/dev/null &&"
+        " openssl ec -in key.pem -pubout -out vendor.pub 2>/dev/null &&"
+        " openssl dgst -sha256 -sign key.pem -out SHA256SUMS.01234567.sig SHA256SUMS",
+        release,
+    )
+    bundle = built.manifest.bundle
+    with open_bundle(built.directory / bundle.archive, bundle) as reader:
+        guide = reader.read(bundle.file("README.md"), limit=1 << 20).decode()
+    section = guide.split("## 1. Verify")[1].split("After unpacking")[0]
+    commands = [line[4:] for line in section.splitlines() if line.startswith("    ")]
+    said = sh("\n".join(line for line in commands if "bundle verify" not in line), release)
+    assert "Verified OK" in said
+    assert said.count(": OK") == 4
+
+
+def test_a_release_is_the_same_bytes_at_any_time_and_place(
+    built: BuiltRelease, tmp_path: Path
+) -> None:
+    time.sleep(1.1)  # every time that is written down anywhere has another second now
+    spec_path = write_inputs(tmp_path / "elsewhere" / "in")
+    again = build(spec_path, tmp_path / "other", built.lock)
+    assert again.directory.stat().st_mtime_ns != built.directory.stat().st_mtime_ns
+    assert content(again.directory) == content(built.directory)
+    assert again.manifest == built.manifest
+
+
+def test_the_lock_is_written_once_and_is_what_lock_makes(spec_path: Path, tmp_path: Path) -> None:
+    first = build(spec_path, tmp_path / "out")
+    lock = read_lock(lock_path(spec_path))
+    assert lock == first.lock
+    assert lock == lock_release(spec_path, load_spec(spec_path), images=Skopeo())
+    before = lock_path(spec_path).stat()
+    build(spec_path, tmp_path / "again", lock)
+    assert lock_path(spec_path).stat().st_mtime_ns == before.st_mtime_ns
+
+
+def change_weights(directory: Path) -> None:
+    path = directory / "models" / "one" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+
+
+def change_chart(directory: Path) -> None:
+    with (directory / "chart" / "templates" / "NOTES.txt").open("a") as file:
+        file.write("more\n")
+
+
+def change_script(directory: Path) -> None:
+    (directory / "hello.sh").write_text("#!/bin/sh\necho other\n")
+
+
+def change_image(directory: Path) -> None:
+    shutil.rmtree(directory / "images" / "atlas")
+    write_layout(directory / "images" / "atlas", text="another")
+
+
+def add_file(directory: Path) -> None:
+    (directory / "models" / "one" / "more.json").write_text("{}")
+
+
+def remove_file(directory: Path) -> None:
+    (directory / "models" / "one" / "tokenizer" / "tokenizer.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (change_weights, "model.safetensors"),
+        (change_chart, "chart chart: expected sha256:"),
+        (change_script, "script hello.sh: expected sha256:"),
+        (change_image, "image atlas:1.0.0 at its source (oci:images/atlas:1.0.0)"),
+        (add_file, "more.json"),
+        (remove_file, "tokenizer/tokenizer.json"),
+    ],
+)
+def test_a_source_that_is_not_the_locked_one_is_refused(
+    change: Callable[[Path], None], named: str, spec_path: Path, tmp_path: Path
+) -> None:
+    lock = lock_release(spec_path, load_spec(spec_path), images=Skopeo())
+    change(spec_path.parent)
+    assert named in str(refused(spec_path, tmp_path / "out", ContentError, lock))
+
+
+def test_a_stale_lock_is_refused(spec_path: Path, tmp_path: Path) -> None:
+    lock = lock_release(spec_path, load_spec(spec_path), images=Skopeo())
+    edit_spec(spec_path, "name: three_1", "name: three_2").release  # noqa: B018
+    error = refused(spec_path, tmp_path / "out", MalformedError, lock)
+    assert "three_2" in str(error)
+    assert "bundle lock" in (error.hint or "")

@@ -1,0 +1,615 @@
+"""What S3 can do to us, done to us: by a real server, or by a proxy before it."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import boto3
+import pytest
+
+from bundler.archive.files import FileSlice
+from bundler.digest import Digest
+from bundler.errors import (
+    BundleError,
+    ConflictError,
+    ContentError,
+    DeniedError,
+    MalformedError,
+    NotFoundError,
+    WorldError,
+)
+from bundler.parts import SMALLEST_PART, Span, s3_checksum
+from bundler.stores.base import ObjectStore
+from bundler.stores.opening import open_bucket
+from tests.integration.s3_proxy import Answer, Call, Fault, Pass, Proxy, proxy, refusal
+from tests.rehearsal.aws import aws
+from tests.rehearsal.s3 import S3, s3
+
+_KEY = "checkpoints/m/model.safetensors"
+
+
+@pytest.fixture(autouse=True)
+def credentials(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.credentials.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.credentials.secret_key)
+
+
+@pytest.fixture
+def between(s3: S3) -> Iterator[Proxy]:
+    with proxy(s3) as running:
+        yield running
+
+
+@pytest.fixture
+def store(between: Proxy, s3: S3, s3_bucket: str) -> ObjectStore:
+    return open_bucket(s3_bucket, endpoint=between.url, region=s3.region)
+
+
+@pytest.fixture(scope="session")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a file of two parts, of which the last is short."""
+    path = tmp_path_factory.mktemp("faults") / "large"
+    path.write_bytes(b"\x01" * SMALLEST_PART + b"tail")
+    return path
+
+
+PARTS = (Digest.of(b"\x01" * SMALLEST_PART), Digest.of(b"tail"))
+SIZE = SMALLEST_PART + 4
+
+
+def send(store: ObjectStore, path: Path, *, parts: Sequence[Digest] = PARTS) -> int:
+    """Upload the large file, and give how many bytes progress told of."""
+    steps: list[int] = []
+    store.upload(
+        _KEY,
+        size=SIZE,
+        parts=parts,
+        open_part=lambda span: cast("BinaryIO", FileSlice(path, span.offset, span.length)),
+        advance=steps.append,
+    )
+    return sum(steps)
+
+
+def unfinished(s3: S3, bucket: str) -> list[str]:
+    """List the uploads that the server still has open."""
+    found = boto3.client("s3", endpoint_url=s3.url, region_name=s3.region).list_multipart_uploads(
+        Bucket=bucket
+    )
+    return [upload["UploadId"] for upload in found.get("Uploads", ())]
+
+
+def refused(error: BundleError, s3: S3) -> str:
+    """Give all that a person would see of an error; no secret may be in it."""
+    text = f"{error} ({error.hint})"
+    assert s3.credentials.secret_key not in text
+    assert "\n" not in text
+    assert error.hint
+    return text
+
+
+class TestEachRefusalIsOneClearLine:
+    def test_nobody_listens(self, s3: S3) -> None:
+        with pytest.raises(WorldError, match="s3://models/a: cannot reach http://127") as caught:
+            open_bucket("models", endpoint="http://127.0.0.1:9", region=s3.region).head("a")
+        assert "network" in refused(caught.value, s3)
+
+    def test_a_host_that_has_no_address(self, s3: S3) -> None:
+        with pytest.raises(WorldError, match=r"cannot reach http://s3\.invalid") as caught:
+            open_bucket("models", endpoint="http://s3.invalid", region=s3.region).head("a")
+        refused(caught.value, s3)
+
+    def test_the_secret_key_is_wrong(self, s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.credentials.secret_key[:-1])
+        store = open_bucket("models", endpoint=s3.url, region=s3.region)
+        with pytest.raises(DeniedError, match="secret key does not belong") as caught:
+            store.head("a")
+        assert "AWS_SECRET_ACCESS_KEY" in refused(caught.value, s3)
+
+    def test_the_access_key_is_unknown(self, s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "NOBODY")
+        store = open_bucket("models", endpoint=s3.url, region=s3.region)
+        with pytest.raises(DeniedError, match="access key is not known") as caught:
+            list(store.list("a"))
+        refused(caught.value, s3)
+
+    def test_there_are_no_credentials(self, s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+        store = open_bucket("models", endpoint=s3.url, region=s3.region)
+        with pytest.raises(DeniedError, match="s3://models/a: no AWS credentials") as caught:
+            store.head("a")
+        assert "AWS_PROFILE" in refused(caught.value, s3)
+
+    def test_half_of_the_credentials_is_missing(
+        self, s3: S3, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+        with pytest.raises(DeniedError, match="credentials are incomplete") as caught:
+            open_bucket("models", endpoint=s3.url, region=s3.region).head("a")
+        refused(caught.value, s3)
+
+    def test_the_profile_is_not_there(self, s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_PROFILE", "nobody")
+        with pytest.raises(WorldError, match=r"profile \(nobody\) could not be found") as caught:
+            open_bucket("models", endpoint=s3.url, region=s3.region)
+        assert "AWS_PROFILE" in refused(caught.value, s3)
+
+    def test_the_endpoint_is_no_url(self) -> None:
+        with pytest.raises(MalformedError, match="not the URL of an S3 server"):
+            open_bucket("models", endpoint="s3.example.com")
+
+    @pytest.mark.parametrize("call", ["head", "list", "get", "put", "checks_content"])
+    def test_the_bucket_is_absent(self, s3: S3, call: str) -> None:
+        store = open_bucket("no-such-bucket", endpoint=s3.url, region=s3.region)
+        with pytest.raises(WorldError, match="no such bucket") as caught:
+            _call(store, call)
+        assert not isinstance(caught.value, NotFoundError)
+        assert "make the bucket" in refused(caught.value, s3)
+
+    @pytest.mark.parametrize(
+        ("status", "code", "message", "expected"),
+        [
+            (400, "ExpiredToken", "The provided token has expired", "session has expired"),
+            (403, "RequestTimeTooSkewed", "too large", "clocks differ"),
+            (403, "AccessDenied", "Access Denied", "access denied by S3: s3:GetObject"),
+            (
+                403,
+                "AccessDenied",
+                "User: arn:aws:sts::1:assumed-role/r/s is not authorized to perform: kms:Decrypt "
+                "on resource: arn:aws:kms:us-east-1:1:key/k because no identity-based policy "
+                "allows the kms:Decrypt action",
+                "access denied by KMS, not by S3: kms:Decrypt",
+            ),
+            (400, "KMS.DisabledException", "key is disabled", "KMS, not S3, refused"),
+            (403, "InvalidObjectState", "archived", "archived"),
+        ],
+    )
+    @pytest.mark.parametrize("call", ["head", "get", "read"])
+    def test_a_refused_read_says_why_even_where_a_head_cannot(
+        self,
+        store: ObjectStore,
+        between: Proxy,
+        s3: S3,
+        call: str,
+        status: int,
+        code: str,
+        message: str,
+        expected: str,
+    ) -> None:
+        between.fault = lambda call, ask: refusal(status, code, message)
+        with pytest.raises(WorldError, match=expected) as caught:
+            _call(store, call)
+        assert f"{store_name(between)}/a" in refused(caught.value, s3)
+
+    @pytest.mark.parametrize(
+        ("operation", "action"),
+        [
+            ("ListObjectsV2", "s3:ListBucket"),
+            ("PutObject", "s3:PutObject"),
+            ("GetObject", "s3:GetObject"),
+        ],
+    )
+    def test_a_bare_403_names_the_permission_that_the_call_needs(
+        self, store: ObjectStore, between: Proxy, s3: S3, operation: str, action: str
+    ) -> None:
+        def deny(call: Call, ask: Pass) -> Answer:
+            return refusal(403, "AccessDenied") if call.operation == operation else ask()
+
+        between.fault = deny
+        name = {"ListObjectsV2": "list", "PutObject": "put", "GetObject": "read"}[operation]
+        with pytest.raises(DeniedError, match=f"by S3: {action}") as caught:
+            _call(store, name)
+        assert f"allow {action} on" in refused(caught.value, s3)
+
+
+def store_name(between: Proxy) -> str:
+    """Give the bucket's address as the last call had it."""
+    return f"s3:/{'/'.join(between.calls[-1].path.split('/')[:2])}"
+
+
+def _call(store: ObjectStore, name: str) -> object:
+    return {
+        "head": lambda: store.head("a"),
+        "list": lambda: list(store.list("a")),
+        "get": lambda: store.get("a", limit=1),
+        "read": lambda: list(store.read("a", 0, 1)),
+        "put": lambda: store.put("a", b"1"),
+        "checks_content": lambda: store.checks_content("a"),
+    }[name]()
+
+
+class TestTls:
+    def test_a_private_authority_must_be_named(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with s3(tls=True) as server:
+            monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.credentials.access_key)
+            monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.credentials.secret_key)
+            assert server.ca_file is not None
+            trusted = open_bucket(
+                "models", endpoint=server.url, region=server.region, ca=server.ca_file
+            )
+            assert trusted.put("a", b"1")
+            assert trusted.checks_content("b")
+            with pytest.raises(WorldError, match="certificate is not trusted") as caught:
+                open_bucket("models", endpoint=server.url, region=server.region).head("a")
+            assert "s3.ca" in refused(caught.value, server)
+            monkeypatch.setenv("AWS_CA_BUNDLE", str(server.ca_file))
+            assert open_bucket("models", endpoint=server.url, region=server.region).head("a")
+
+    def test_tls_to_a_server_without_it(self, s3: S3) -> None:
+        url = s3.url.replace("http:", "https:")
+        with pytest.raises(WorldError, match="no TLS with https://") as caught:
+            open_bucket("models", endpoint=url, region=s3.region).head("a")
+        assert "http://" in refused(caught.value, s3)
+
+    def test_an_authority_that_cannot_be_read(self, tmp_path: Path) -> None:
+        bad = tmp_path / "ca.crt"
+        with pytest.raises(NotFoundError, match=r"ca\.crt: no such file"):
+            open_bucket("models", ca=bad)
+        bad.write_text("not PEM")
+        with pytest.raises(MalformedError, match=r"ca\.crt: expected certificates"):
+            open_bucket("models", ca=bad)
+
+
+class TestAddressing:
+    def test_an_endpoint_from_the_environment_is_addressed_by_path_as_well(
+        self, between: Proxy, s3: S3, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", between.url)
+        assert open_bucket(s3_bucket, region=s3.region).put("a", b"1")
+        assert between.calls[-1].path == f"/{s3_bucket}/a"
+
+    def test_nothing_about_access_lists_is_sent(
+        self, store: ObjectStore, between: Proxy, large: Path
+    ) -> None:
+        send(store, large)
+        store.put("a", b"1")
+        sent = {name.lower() for call in between.calls for name in call.headers}
+        assert not {name for name in sent if "acl" in name or "grant" in name}
+
+    def test_bodies_are_not_hashed_a_second_time_for_the_signature(
+        self, store: ObjectStore, between: Proxy
+    ) -> None:
+        store.put("a", b"1")
+        headers = {name.lower(): value for name, value in between.calls[-1].headers.items()}
+        assert headers["x-amz-content-sha256"] == "UNSIGNED-PAYLOAD"
+        assert headers["x-amz-checksum-sha256"] == Digest.of(b"1").base64
+        assert "x-amz-checksum-sha256" in headers["authorization"]
+
+
+class TestRetries:
+    def test_a_server_that_is_busy_for_a_while_is_asked_again(
+        self, store: ObjectStore, between: Proxy
+    ) -> None:
+        def busy(call: Call, ask: Pass) -> Answer:
+            return refusal(503, "SlowDown") if len(between.calls) < 3 else ask()
+
+        between.fault = busy
+        assert store.head("a") is None
+
+    def test_a_server_that_stays_busy_is_given_up(self, store: ObjectStore, between: Proxy) -> None:
+        between.fault = lambda call, ask: refusal(503, "SlowDown", "Please reduce your rate")
+        with pytest.raises(WorldError, match="SlowDown"):
+            store.replace("a", b"1")
+        assert len(between.calls) == 5
+
+    def test_progress_goes_back_when_a_part_is_sent_again(
+        self, store: ObjectStore, between: Proxy, large: Path
+    ) -> None:
+        failed: set[str] = set()
+
+        def lose(call: Call, ask: Pass) -> Answer | None:
+            number = call.query.get("partNumber", "")
+            if call.operation != "UploadPart" or number in failed:
+                return ask()
+            failed.add(number)
+            return None
+
+        between.fault = lose
+        assert send(store, large) == SIZE
+        assert failed == {"1", "2"}
+        assert between.operations().count("UploadPart") == 4
+
+    def test_wrong_bytes_are_never_sent_again(
+        self, store: ObjectStore, between: Proxy, s3: S3, s3_bucket: str, large: Path
+    ) -> None:
+        wrong = Digest.of(b"other")
+        with pytest.raises(ContentError, match=f"{_KEY}: part 2 of 2, expected {wrong}") as caught:
+            send(store, large, parts=(PARTS[0], wrong))
+        assert "bundle verify" in refused(caught.value, s3)
+        assert [call.query["partNumber"] for call in between.calls if _is_part(call)].count(
+            "2"
+        ) == 1
+        assert unfinished(s3, s3_bucket) == []
+        assert store.head(_KEY) is None
+
+    def test_a_disk_that_fails_while_it_is_read_is_named(
+        self, store: ObjectStore, s3: S3, s3_bucket: str, large: Path
+    ) -> None:
+        class Torn(io.BytesIO):
+            def read(self, size: int | None = -1, /) -> bytes:
+                raise WorldError("model.tar at offset 67108864: input/output error")
+
+        def open_part(span: Span) -> BinaryIO:
+            if span.number == 2:
+                return Torn(b"tail")
+            return cast("BinaryIO", FileSlice(large, span.offset, span.length))
+
+        with pytest.raises(WorldError, match="offset 67108864"):
+            store.upload(
+                _KEY, size=SIZE, parts=PARTS, open_part=open_part, advance=lambda step: None
+            )
+        assert unfinished(s3, s3_bucket) == []
+
+
+def _is_part(call: Call) -> bool:
+    return call.operation == "UploadPart"
+
+
+class TestDownloads:
+    CONTENT = bytes(range(256)) * 8192
+
+    def test_a_broken_download_goes_on_where_it_broke(
+        self, store: ObjectStore, between: Proxy
+    ) -> None:
+        store.put("a", self.CONTENT)
+
+        def cut(call: Call, ask: Pass) -> Answer:
+            half = None if "If-Match" in call.headers else len(self.CONTENT) // 2
+            return dataclasses.replace(ask(), cut=half)
+
+        between.fault = cut
+        between.calls.clear()
+        assert b"".join(store.read("a", 0, len(self.CONTENT))) == self.CONTENT
+        starts = [re.findall(r"\d+", call.headers["Range"])[0] for call in between.calls]
+        assert starts == ["0", str(len(self.CONTENT) // 2)]
+
+    def test_an_object_that_changes_meanwhile_is_not_read_on(
+        self, store: ObjectStore, between: Proxy
+    ) -> None:
+        store.put("a", self.CONTENT)
+
+        def change(call: Call, ask: Pass) -> Answer:
+            if call.operation != "GetObject" or "If-Match" in call.headers:
+                return ask()
+            old = ask()
+            store.replace("a", self.CONTENT[::-1])
+            return dataclasses.replace(old, cut=10)
+
+        between.fault = change
+        with pytest.raises(WorldError, match="a: changed while it was read"):
+            list(store.read("a", 0, len(self.CONTENT)))
+
+    def test_a_connection_that_breaks_every_time_is_given_up(
+        self, store: ObjectStore, between: Proxy
+    ) -> None:
+        store.put("a", self.CONTENT)
+        between.fault = lambda call, ask: dataclasses.replace(ask(), cut=0)
+        between.calls.clear()
+        with pytest.raises(WorldError, match=r"http://127.* ended the download early"):
+            list(store.read("a", 0, len(self.CONTENT)))
+        assert len(between.calls) == 5
+
+    def test_a_server_that_ignores_ranges_is_noticed(
+        self, store: ObjectStore, between: Proxy
+    ) -> None:
+        store.put("a", self.CONTENT)
+
+        def whole(call: Call, ask: Pass) -> Answer:
+            return Answer(200, {"ETag": '"x"'}, self.CONTENT)
+
+        between.fault = whole
+        with pytest.raises(WorldError, match="asked for bytes 5-9, got the whole object"):
+            list(store.read("a", 5, 5))
+
+
+class TestInterruptedUploads:
+    def test_a_completed_upload_whose_answer_was_lost_is_success(
+        self, store: ObjectStore, between: Proxy, large: Path
+    ) -> None:
+        def lose(call: Call, ask: Pass) -> Answer | None:
+            if call.operation != "CompleteMultipartUpload":
+                return ask()
+            if between.operations().count("CompleteMultipartUpload") > 1:
+                return refusal(404, "NoSuchUpload")
+            ask()
+            return None
+
+        between.fault = lose
+        send(store, large)
+        found = store.head(_KEY)
+        assert found is not None
+        assert found.checksum == s3_checksum(PARTS)
+
+    def test_an_upload_that_somebody_aborts_is_an_error_to_run_again(
+        self, store: ObjectStore, between: Proxy, large: Path, s3: S3
+    ) -> None:
+        def gone(call: Call, ask: Pass) -> Answer:
+            gone = call.operation == "CompleteMultipartUpload"
+            return refusal(404, "NoSuchUpload") if gone else ask()
+
+        between.fault = gone
+        with pytest.raises(WorldError, match=_KEY) as caught:
+            send(store, large)
+        assert "run again" in refused(caught.value, s3)
+
+    @pytest.mark.parametrize("same", [True, False])
+    def test_another_writer_is_never_overwritten(
+        self,
+        store: ObjectStore,
+        between: Proxy,
+        s3: S3,
+        s3_bucket: str,
+        large: Path,
+        same: bool,
+    ) -> None:
+        def come_between(call: Call, ask: Pass) -> Answer:
+            if call.operation == "CompleteMultipartUpload":
+                between.fault = lambda call, ask: ask()
+                send(store, large) if same else store.put(_KEY, b"other")
+            return ask()
+
+        between.fault = come_between
+        if same:
+            send(store, large)
+        else:
+            with pytest.raises(ConflictError, match="holds 5 bytes"):
+                send(store, large)
+            assert store.get(_KEY, limit=5) == b"other"
+        assert unfinished(s3, s3_bucket) == []
+
+    def test_a_server_without_conditions_is_written_to_without_them(
+        self, store: ObjectStore, between: Proxy, large: Path
+    ) -> None:
+        def unknown(call: Call, ask: Pass) -> Answer:
+            return refusal(501, "NotImplemented") if "If-None-Match" in call.headers else ask()
+
+        between.fault = unknown
+        assert store.put("a", b"1")
+        assert store.get("a", limit=1) == b"1"
+        send(store, large)
+        assert store.head(_KEY) is not None
+
+    def test_a_failed_upload_is_aborted_and_those_of_others_are_not(
+        self, store: ObjectStore, between: Proxy, s3: S3, s3_bucket: str, large: Path
+    ) -> None:
+        other = _begin(s3, s3_bucket)
+
+        def deny(call: Call, ask: Pass) -> Answer:
+            denied = call.query.get("partNumber") == "2"
+            return refusal(403, "AccessDenied") if denied else ask()
+
+        between.fault = deny
+        with pytest.raises(DeniedError, match="s3:PutObject"):
+            send(store, large)
+        assert unfinished(s3, s3_bucket) == [other]
+
+    def test_an_upload_of_a_killed_run_is_joined_where_its_parts_are_proven(
+        self, store: ObjectStore, between: Proxy, s3: S3, s3_bucket: str, large: Path
+    ) -> None:
+        left = _begin(s3, s3_bucket)
+        _send_part(s3, s3_bucket, left, 1, b"\x01" * SMALLEST_PART)
+        _send_part(s3, s3_bucket, left, 2, b"liat")
+        between.fault = _with_checksums({1: PARTS[0], 2: Digest.of(b"liat")})
+        assert send(store, large) == SIZE - SMALLEST_PART
+        assert [call.query["partNumber"] for call in between.calls if _is_part(call)] == ["2"]
+        assert "CreateMultipartUpload" not in between.operations()
+        assert unfinished(s3, s3_bucket) == []
+        found = store.head(_KEY)
+        assert found is not None
+        assert found.checksum == s3_checksum(PARTS)
+
+    def test_an_upload_whose_parts_nobody_proves_is_left_and_a_new_one_begun(
+        self, store: ObjectStore, s3: S3, s3_bucket: str, large: Path
+    ) -> None:
+        left = _begin(s3, s3_bucket)
+        _send_part(s3, s3_bucket, left, 1, b"\x01" * SMALLEST_PART)
+        assert send(store, large) == SIZE
+        assert unfinished(s3, s3_bucket) == [left]
+
+    def test_a_broken_upload_is_kept_for_the_next_run_where_its_parts_are_proven(
+        self, store: ObjectStore, between: Proxy, s3: S3, s3_bucket: str, large: Path
+    ) -> None:
+        proven = _with_checksums({1: PARTS[0]})
+
+        def fail(call: Call, ask: Pass) -> Answer:
+            broken = call.operation == "CompleteMultipartUpload"
+            return refusal(400, "InvalidPart") if broken else proven(call, ask)
+
+        between.fault = fail
+        with pytest.raises(WorldError, match="InvalidPart"):
+            send(store, large)
+        assert len(unfinished(s3, s3_bucket)) == 1
+        between.fault = proven
+        assert send(store, large) == SIZE - SMALLEST_PART
+        assert unfinished(s3, s3_bucket) == []
+
+    def test_uploads_that_may_not_be_listed_are_no_obstacle(
+        self, store: ObjectStore, between: Proxy, large: Path
+    ) -> None:
+        def deny(call: Call, ask: Pass) -> Answer:
+            denied = call.operation == "ListMultipartUploads"
+            return refusal(403, "AccessDenied") if denied else ask()
+
+        between.fault = deny
+        assert send(store, large) == SIZE
+
+
+def _begin(s3: S3, bucket: str) -> str:
+    """Leave an upload open, as a run that was killed does."""
+    client = boto3.client("s3", endpoint_url=s3.url, region_name=s3.region)
+    begun = client.create_multipart_upload(Bucket=bucket, Key=_KEY, ChecksumAlgorithm="SHA256")
+    return begun["UploadId"]
+
+
+def _send_part(s3: S3, bucket: str, upload_id: str, number: int, content: bytes) -> None:
+    boto3.client("s3", endpoint_url=s3.url, region_name=s3.region).upload_part(
+        Bucket=bucket,
+        Key=_KEY,
+        UploadId=upload_id,
+        PartNumber=number,
+        Body=content,
+        ChecksumSHA256=Digest.of(content).base64,
+    )
+
+
+def _with_checksums(checksums: Mapping[int, Digest]) -> Fault:
+    """List parts as AWS and MinIO do; this server leaves their checksums out."""
+
+    def add(call: Call, ask: Pass) -> Answer:
+        answer = ask()
+        if call.operation != "ListParts":
+            return answer
+        text = answer.body.decode()
+        for number, digest in checksums.items():
+            text = re.sub(
+                f"(<Part>(?:(?!</Part>).)*?<PartNumber>{number}</PartNumber>)",
+                rf"\1<ChecksumSHA256>{digest.base64}</ChecksumSHA256>",
+                text,
+                flags=re.DOTALL,
+            )
+        return dataclasses.replace(answer, body=text.encode())
+
+    return add
+
+
+class TestServersThatKeepNoChecksums:
+    def test_one_that_takes_wrong_bytes_is_found_out_and_cleaned_up(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        with aws() as careless:
+            client = boto3.client("s3", endpoint_url=careless.url, region_name=careless.region)
+            client.create_bucket(Bucket="models")
+            store = open_bucket("models", endpoint=careless.url, region=careless.region)
+            assert not store.checks_content("checkpoints")
+            assert list(store.list("")) == []
+
+    @pytest.mark.parametrize("shown", [None, "c29tZXRoaW5nIGVsc2U=-9"])
+    def test_what_is_there_is_read_where_its_checksum_proves_nothing(
+        self, store: ObjectStore, between: Proxy, large: Path, shown: str | None
+    ) -> None:
+        send(store, large)
+
+        def other_checksum(call: Call, ask: Pass) -> Answer:
+            answer = ask()
+            kept = {
+                name: value
+                for name, value in answer.headers.items()
+                if name.lower() != "x-amz-checksum-sha256"
+            }
+            return dataclasses.replace(
+                answer, headers=kept | ({"x-amz-checksum-sha256": shown} if shown else {})
+            )
+
+        between.fault = other_checksum
+        assert send(store, large) == 0
+        with pytest.raises(ConflictError):
+            send(store, large, parts=(PARTS[0], Digest.of(b"liat")))

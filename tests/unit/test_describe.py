@@ -1,0 +1,117 @@
+"""What inspect shows of a release, and how far it says to trust it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bundler.describe import Description, describe_path, size_text
+from bundler.errors import ContentError, NotFoundError, UntrustedError
+from bundler.manifest import MANIFEST_NAME
+from bundler.sign import sign_release
+from tests.unit.small_files import new_key, small_manifest, write_small_files
+
+KEY = new_key()
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Path:
+    directory = write_small_files(tmp_path / "release")
+    (directory / "tiny_1.tar").write_bytes(b"")
+    sign_release(directory, KEY)
+    return directory
+
+
+def cells(description: Description, title: str) -> list[str]:
+    [section] = [section for section in description.sections() if section.title == title]
+    return [cell for row in section.rows for cell in row]
+
+
+def test_a_release_shows_all_that_it_holds(release: Path) -> None:
+    description = describe_path(release, [KEY.public])
+    titles = [section.title for section in description.sections()]
+    assert titles == ["Release", "Archives", "Images", "Charts", "Checkpoints", "Models"]
+    assert {"demo", "1.0.0", "3", "never", KEY.public.key8} <= set(cells(description, "Release"))
+    assert "Tiny" in cells(description, "Models")
+    assert description.present == {"tiny_1.tar"}
+    for section in description.sections():
+        assert {len(row) for row in section.rows} <= {len(section.columns)}
+
+
+def test_without_a_key_it_says_that_nobody_vouches_for_it(release: Path) -> None:
+    description = describe_path(release)
+    assert description.signatures == ()
+    assert "not verified: no key was given" in cells(description, "Release")
+
+
+def test_with_a_key_it_must_hold(release: Path) -> None:
+    with pytest.raises(UntrustedError):
+        describe_path(release, [new_key().public])
+
+
+def test_a_manifest_that_the_sums_do_not_name_is_not_shown(release: Path) -> None:
+    with (release / MANIFEST_NAME).open("ab") as file:
+        file.write(b" ")
+    with pytest.raises(ContentError, match=MANIFEST_NAME):
+        describe_path(release)
+
+
+def test_a_checkpoint_archive_shows_its_files_and_models(release: Path) -> None:
+    description = describe_path(release / "tiny_1.tar")
+    assert [s.title for s in description.sections()] == ["Checkpoints", "Models", "Files"]
+    assert "model.safetensors" in cells(description, "Files")
+
+
+def test_a_bundle_archive_shows_its_files(release: Path) -> None:
+    (release / "demo-1.0.0.tar.gz").write_bytes(b"")
+    description = describe_path(release / "demo-1.0.0.tar.gz")
+    assert [section.title for section in description.sections()] == ["Images", "Charts", "Files"]
+    assert "README.md" in cells(description, "Files")
+
+
+def test_the_small_files_may_lie_elsewhere(release: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "tiny_1.tar"
+    (release / "tiny_1.tar").rename(moved)
+    assert describe_path(moved, release_dir=release).present == {"tiny_1.tar"}
+    with pytest.raises(NotFoundError):
+        describe_path(moved)
+
+
+def test_a_file_that_the_release_does_not_name_is_refused(release: Path) -> None:
+    (release / "other.tar").write_bytes(b"")
+    with pytest.raises(ContentError, match=r"other\.tar: expected an archive of this release"):
+        describe_path(release / "other.tar")
+
+
+def test_machines_get_the_whole_manifest(release: Path) -> None:
+    described = json.loads(json.dumps(describe_path(release, [KEY.public]).to_dict()))
+    assert described["manifest"] == json.loads((release / MANIFEST_NAME).read_bytes())
+    assert described["signatures"] == [KEY.public.key8]
+    assert described["present"] == ["tiny_1.tar"]
+    assert described["archive"] is None
+
+
+def test_no_cell_can_move_a_cursor() -> None:
+    manifest = small_manifest()
+    model = replace(manifest.models[0], model_name="Tiny\x1b[2J\u202eevil")
+    manifest = replace(manifest, models=(model,))
+    description = Description(manifest=manifest, archive=None, signatures=(), present=frozenset())
+    assert "Tiny\\u001b[2J\\u202eevil" in cells(description, "Models")
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (90_900_000, "86.7 MiB"),
+        (3 << 50, "3.0 PiB"),
+        (2**53 - 1, "8.0 PiB"),
+    ],
+)
+def test_sizes_are_shown_in_the_largest_unit(size: int, text: str) -> None:
+    assert size_text(size) == text

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from bundler.errors import MalformedError
+from bundler.reference import S3Prefix
+from bundler.target import Target, read_target, target_template
+from bundler.yamltext import read_yaml
+
+HEAD = """\
+formatVersion: 1
+registry: {host: registry.example.com}
+s3: {bucket: models}
+"""
+EVERYTHING = """\
+formatVersion: 1
+registry: {host: "registry.example.com:5000/team", ca: ca.pem, authFile: /etc/auth.json, plainHttp: true}
+s3:
+  bucket: models
+  prefix: a/b/
+  region: eu-central-1
+  endpoint: https://s3.example.com:9000/
+  ca: certificates/s3.pem
+  credentials: {secretName: aws-credentials, fromFile: aws.env}
+kubernetes: {kubeconfig: kube.yaml, context: prod, namespace: models, release: llm, timeoutSeconds: 60}
+apiKey: {secretName: key, fromFile: key.txt}
+serviceAccount: {create: false, name: inference, annotations: {role: "arn:x"}}
+ingress: {className: alb, annotations: {scheme: internal, empty: ""}}
+imagePullSecrets: [one, two]
+docs: {enabled: true, ingressHost: docs.example.com}
+models:
+  point: {ingressHost: point.example.com}
+  laguna: {checkpoint: l_1, modelName: Laguna, modelType: agent, gpus: 4, ingressHost: l.example.com}
+values: {nodeSelector: {pool: gpu}, models: {point: {replicas: 2}}}
+"""
+
+
+def read(text: str) -> Target:
+    return read_target(read_yaml(text.encode(), name="target.yaml"), base=Path("/home/operator"))
+
+
+def test_a_short_target_has_the_defaults_of_the_guide() -> None:
+    target = read(HEAD)
+    assert (target.kubernetes.namespace, target.kubernetes.release) == (
+        "poolside-models",
+        "inference",
+    )
+    assert target.models is None
+    assert target.api_key is None
+    assert not target.serves_hosts
+
+
+def test_every_field_is_read() -> None:
+    target = read(EVERYTHING)
+    assert target.s3.place == S3Prefix("models", "a/b")
+    assert target.s3.endpoint == "https://s3.example.com:9000"
+    assert target.s3.credentials is not None
+    assert target.s3.credentials.name == "aws-credentials"
+    assert target.kubernetes.timeout_seconds == 60
+    assert target.service_account is not None
+    assert not target.service_account.create
+    assert target.ingress is not None
+    assert target.ingress.annotations == {"scheme": "internal", "empty": ""}
+    assert target.image_pull_secrets == ("one", "two")
+    assert target.models is not None
+    point, laguna = target.models
+    assert (point.key, point.checkpoint, point.gpus) == ("point", None, None)
+    assert (laguna.model_type, laguna.gpus, laguna.ingress_host) == ("agent", 4, "l.example.com")
+    assert target.values["models"] == {"point": {"replicas": 2}}
+
+
+def test_paths_are_relative_to_the_target_file() -> None:
+    target = read(EVERYTHING)
+    assert target.s3.ca == Path("/home/operator/certificates/s3.pem")
+    assert target.registry.auth_file == Path("/etc/auth.json")
+    assert target.kubernetes.kubeconfig == Path("/home/operator/kube.yaml")
+
+
+@pytest.mark.parametrize("text", ["apiKey:", "apiKey: {}", "apiKey: {secretName: vllm-auth}"])
+def test_an_empty_api_key_section_still_asks_for_a_key(text: str) -> None:
+    target = read(HEAD + text)
+    assert target.api_key is not None
+    assert target.api_key.name == "vllm-auth"
+
+
+def test_one_host_is_enough_to_ask_for_ingresses() -> None:
+    assert read(HEAD + "models: {point: {ingressHost: p.example.com}}").serves_hosts
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "message"),
+    [
+        (HEAD + "registri: {}", "4:1", "unknown field"),
+        (HEAD + "models: {point: {gpu: 1}}", "4:18", "unknown field"),
+        (HEAD + "models: {point: {gpus: 3}}", "4:18", "one of 1, 2, 4, 8, got 3"),
+        (HEAD + "models: {point: {gpus: '4'}}", "4:18", "expected an integer"),
+        (HEAD + "models: {point: {modelType: chat}}", "4:18", "expected one of agent"),
+        (HEAD + "models: {Point: {}}", "4:10", "not a model key"),
+        (HEAD + "models: {}", "4:1", "names no model"),
+        (HEAD + "models: {point: {}, point: {}}", "4:21", "stands there twice"),
+        (HEAD + "apiKey: {secretName: Key}", "4:10", "not a name of a Kubernetes object"),
+        (HEAD + "kubernetes: {timeoutSeconds: 0}", "4:14", "expected 1 to"),
+        (HEAD + "docs: {ingressHost: d.example.com}", "4:8", "docs.enabled"),
+        (HEAD + "values: {release: {name: x}}", "4:1", "may not set release"),
+        (HEAD + "values: {image: {digest: x}}", "4:1", "may not set image.digest"),
+        (HEAD + "values: {models: {a: {model: x}}}", "4:1", "may not set models.a.model"),
+        (HEAD.replace("bucket: models", "bucket: Models"), "3:1", "not a bucket name"),
+        (HEAD.replace("models}", "models, endpoint: s3.example.com}"), "3:22", "not an endpoint"),
+        (HEAD.replace("registry.example.com", "https://r"), "2:12", "not a registry"),
+        (HEAD.replace("1", "2", 1), "1:1", "expected 1 to 1, got 2"),
+    ],
+)
+def test_what_breaks_a_rule_is_refused_with_its_place(text: str, place: str, message: str) -> None:
+    with pytest.raises(MalformedError, match=re.escape(message)) as caught:
+        read(text)
+    assert str(caught.value).startswith(f"target.yaml:{place}: ")
+
+
+def test_two_models_with_one_hostname_are_refused() -> None:
+    text = "models: {a: {ingressHost: h.example.com}, b: {ingressHost: h.example.com}}"
+    with pytest.raises(MalformedError, match=r"models\.a and models\.b have one ingressHost: h\."):
+        read(HEAD + text)
+
+
+def test_two_secrets_of_one_name_are_refused() -> None:
+    s3 = HEAD.replace("models}", "models, credentials: {secretName: vllm-auth}}")
+    with pytest.raises(MalformedError, match="one secret: vllm-auth"):
+        read(s3 + "apiKey: {}")
+
+
+def test_a_model_and_the_documentation_with_one_hostname_are_refused() -> None:
+    docs = "docs: {enabled: true, ingressHost: h.example.com}\n"
+    with pytest.raises(MalformedError, match=r"models\.a and docs have one ingressHost"):
+        read(HEAD + docs + "models: {a: {ingressHost: h.example.com}}")
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        ("ingress: {}\nmodels: {a: {}, b: {ingressHost: b.example.com}}", "missing for a"),
+        ("models: {a: {}, b: {ingressHost: b.example.com}}", "missing for a"),
+        ("ingress: {className: alb}", "as models is not given"),
+    ],
+)
+def test_with_ingress_every_model_needs_its_hostname(text: str, missing: str) -> None:
+    with pytest.raises(MalformedError, match=missing):
+        read(HEAD + text)
+
+
+def test_the_template_is_a_target() -> None:
+    target = read(target_template().decode())
+    assert target.api_key is not None
+    assert target.models is None
+
+
+def test_every_option_of_the_template_can_be_switched_on() -> None:
+    option = re.compile(r"^( *)# ((?: *)(?:[a-zA-Z.\-/]+:(?: .*)?))$", re.MULTILINE)
+    text = option.sub(r"\1\2", target_template().decode())
+    target = read(text)
+    assert target.s3.credentials is not None
+    assert target.service_account is not None
+    assert target.ingress is not None
+    assert target.docs.enabled
+    assert target.models is not None
+    assert target.values == {"nodeSelector": {"pool": "gpu"}}
