@@ -20,7 +20,7 @@ from bundler.manifest import (
     Model,
 )
 from bundler.manifest_codec import encode_manifest
-from bundler.release import find_release, open_release, read_agreed
+from bundler.release import find_release, open_release, read_agreed, shown
 from bundler.signing.keys import PublicKey
 from bundler.sums import MAX_SUMS_BYTES, SUMS_NAME
 
@@ -126,7 +126,7 @@ def describe_path(
     archive = None if path.is_dir() else path.name
     if archive is not None and archive not in manifest.archives:
         raise ContentError(
-            f"{path}: expected an archive of this release "
+            f"{shown(path)}: expected an archive of this release "
             f"({', '.join(manifest.archives)}), got {printable(archive)}"
         )
     place = path if archive is None else path.parent

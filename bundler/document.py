@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import NoReturn, TypeVar
 
 from bundler.errors import MalformedError, printable
@@ -14,18 +16,20 @@ T = TypeVar("T")
 Path = tuple[str | int, ...]
 
 _MAX_TEXT = 4096
-_TIME = re.compile(r"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])T[0-2]\d:[0-5]\d:[0-5]\dZ")
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
 
 def utc_time(text: str) -> str:
     """Check a time in UTC seconds, such as ``2026-11-01T00:00:00Z``.
 
     Raises:
-        ValueError: It is written in another way.
+        ValueError: It is written in another way, or no calendar has it.
     """
-    if _TIME.fullmatch(text) is None:
-        raise ValueError(f"not a time: {text[:40]!r}; expected YYYY-MM-DDThh:mm:ssZ")
-    return text
+    if _TIME.fullmatch(text):
+        with contextlib.suppress(ValueError):
+            datetime.fromisoformat(text)
+            return text
+    raise ValueError(f"not a time: {text[:40]!r}; expected YYYY-MM-DDThh:mm:ssZ")
 
 
 @dataclass(frozen=True, slots=True)

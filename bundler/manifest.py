@@ -287,7 +287,8 @@ class Manifest:
 
     def __post_init__(self) -> None:
         require_unique("image", (str(image.tag) for image in self.images))
-        require_unique("archive", (c.archive for c in self.checkpoints))
+        archives = (self.bundle.archive, *(c.archive for c in self.checkpoints))
+        require_unique("archive", (MANIFEST_NAME, *archives))
         require_unique("model", (model.key for model in self.models))
         names = {checkpoint.name for checkpoint in self.checkpoints}
         for model in self.models:

@@ -59,7 +59,8 @@ class Receipt:
         time: UTC seconds at which the run began.
         tool: Version of the command.
         bucket: Where objects went, as an s3:// address.
-        store_checks_content: Whether the store itself refused wrong bytes; else we read them back.
+        store_checks_content: Whether the store itself refuses wrong bytes, so far as any were
+            sent; else what was sent was read back.
         allowances: What was allowed by name although it is stale, with the reason.
         done: Each step that was carried out, in words.
     """

@@ -65,6 +65,11 @@ def is_additive(name: str, *, directory: bool) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in _ADDITIVE)
 
 
+def shown(path: Path) -> str:
+    """Give a path for an error; whoever filled the medium may have chosen its name."""
+    return printable(str(path))
+
+
 def find_release(path: Path, release_dir: Path | None = None) -> Path:
     """Find the directory with the small files that vouch for ``path``.
 
@@ -76,13 +81,14 @@ def find_release(path: Path, release_dir: Path | None = None) -> Path:
         NotFoundError: There is nothing at ``path``, or no SHA256SUMS where we looked.
     """
     if not os.path.lexists(path):
-        raise NotFoundError(f"{path}: no such file or directory")
-    for directory in [release_dir] if release_dir else [path, path.resolve().parent]:
+        raise NotFoundError(f"{shown(path)}: no such file or directory")
+    beside = path.resolve().parent if path.is_dir() else path.parent
+    for directory in [release_dir] if release_dir else [path, beside]:
         if os.path.lexists(directory / SUMS_NAME):
             return directory
-    where = f"{release_dir}: no {SUMS_NAME} there" if release_dir else f"{path}: no {SUMS_NAME}"
+    where = f"{shown(release_dir)}" if release_dir else f"{shown(path)}, nor beside it"
     raise NotFoundError(
-        where if release_dir else f"{where} in it or beside it",
+        f"no {SUMS_NAME} in {where}",
         hint=f"name the directory that has {SUMS_NAME}, {MANIFEST_NAME} and the signature",
     )
 
@@ -100,7 +106,7 @@ def open_release(directory: Path, keys: Sequence[PublicKey]) -> TrustedRelease:
     """
     if not keys:
         raise UntrustedError(
-            f"{directory}: no public key was given, so nobody can vouch for it",
+            f"{shown(directory)}: no public key was given, so nobody can vouch for it",
             hint="give the vendor's public key, which did not come with the release",
         )
     sums_bytes = read_limited(directory / SUMS_NAME, limit=MAX_SUMS_BYTES)
@@ -126,20 +132,21 @@ def read_agreed(
         MalformedError: One of them breaks its grammar.
         ContentError: The manifest is not the one that SHA256SUMS names, or their archives differ.
     """
+    sums_name, manifest_name = shown(directory / SUMS_NAME), shown(directory / MANIFEST_NAME)
     sums = read_release_sums(sums_bytes)
     expected, got = sums.get(MANIFEST_NAME), Digest.of(manifest_bytes)
     if expected is None:
-        raise MalformedError(f"{directory / SUMS_NAME}: expected a line for {MANIFEST_NAME}")
+        raise MalformedError(f"{sums_name}: expected a line for {MANIFEST_NAME}, got none")
     if got != expected:
-        raise ContentError(f"{directory / MANIFEST_NAME}: expected {expected}, got {got}")
-    manifest = decode_manifest(manifest_bytes, name=str(directory / MANIFEST_NAME))
+        raise ContentError(f"{manifest_name}: expected {expected}, got {got}")
+    manifest = decode_manifest(manifest_bytes, name=manifest_name)
     archives = {name: digest for name, (_, digest) in manifest.archives.items()}
     named = {name: digest for name, digest in sums.items() if name != MANIFEST_NAME}
     for name in sorted(archives.keys() | named.keys()):
-        if archives.get(name) != named.get(name):
+        wanted, got_line = archives.get(name, "no line"), named.get(name, "no line")
+        if wanted != got_line:
             raise ContentError(
-                f"{directory / SUMS_NAME}: {name}: expected {archives.get(name, 'no line')} as in "
-                f"{MANIFEST_NAME}, got {named.get(name, 'no line')}",
+                f"{sums_name}: {name}: expected {wanted} as in {MANIFEST_NAME}, got {got_line}",
                 hint="the release was put together wrongly; ask the vendor for another",
             )
     return sums, manifest
@@ -169,7 +176,8 @@ def _check_signatures(
     names = _signature_names(directory)
     if not names:
         raise UntrustedError(
-            f"{directory / SUMS_NAME}: not signed; expected {signature_name('<key8>')} beside it",
+            f"{shown(directory / SUMS_NAME)}: expected {signature_name('<key8>')} beside it, "
+            "got no signature",
             hint="copy the signature files too, or ask the vendor for them",
         )
     signatures = [read_limited(directory / name, limit=MAX_SIGNATURE_BYTES) for name in names]
@@ -182,7 +190,7 @@ def _check_signatures(
     if not signers:
         given = ", ".join(sorted(key.key8 for key in by_identity.values()))
         raise UntrustedError(
-            f"{directory / SUMS_NAME}: expected a signature by key {given}, "
+            f"{shown(directory / SUMS_NAME)}: expected a signature by key {given}, "
             f"got none that holds; signature files: {', '.join(map(printable, names))}",
             hint="it was changed after it was signed, or somebody else signed it",
         )
@@ -193,6 +201,7 @@ def _signature_names(directory: Path) -> list[str]:
     names = sorted(path.name for path in directory.glob(signature_name("*")))
     if len(names) > _MAX_SIGNATURES:
         raise MalformedError(
-            f"{directory}: expected at most {_MAX_SIGNATURES} signature files, got {len(names)}"
+            f"{shown(directory)}: expected at most {_MAX_SIGNATURES} signature files, "
+            f"got {len(names)}"
         )
     return names

@@ -8,7 +8,7 @@ from pathlib import Path
 from bundler.archive.files import atomic_write_bytes, read_limited
 from bundler.errors import CheckError, ConflictError
 from bundler.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES
-from bundler.release import MAX_SIGNATURE_BYTES, read_agreed, signature_name
+from bundler.release import MAX_SIGNATURE_BYTES, read_agreed, shown, signature_name
 from bundler.signing.keys import PrivateKey, PublicKey, new_key_pair, read_public_key
 from bundler.sums import MAX_SUMS_BYTES, SUMS_NAME
 
@@ -28,7 +28,7 @@ def create_keys(private_path: Path, public_path: Path, passphrase: bytes | None)
     for path in (private_path, public_path):
         if os.path.lexists(path):
             raise ConflictError(
-                f"{path}: expected no such file, got one; keys are never overwritten",
+                f"{shown(path)}: expected no such file, got one; keys are never overwritten",
                 hint="give another name, or move the old key away",
             )
     private_pem, public_pem = new_key_pair(passphrase)
@@ -59,12 +59,15 @@ def sign_release(directory: Path, private_key: PrivateKey) -> Path:
     if os.path.lexists(path):
         if not public.verify(read_limited(path, limit=MAX_SIGNATURE_BYTES), sums_bytes):
             raise ConflictError(
-                f"{path}: expected no file or this key's signature of {SUMS_NAME}, got another",
+                f"{shown(path)}: expected no file or this key's signature of {SUMS_NAME}, "
+                "got another",
                 hint="it is of an older build or by another key; move it away, then sign again",
             )
         return path
     signature = private_key.sign(sums_bytes)
     if not public.verify(signature, sums_bytes):
-        raise CheckError(f"{path}: the signature just made does not hold, so it was not written")
+        raise CheckError(
+            f"{shown(path)}: the signature just made does not hold, so it was not written"
+        )
     atomic_write_bytes(path, signature)
     return path

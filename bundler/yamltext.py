@@ -15,6 +15,8 @@ MAX_YAML_BYTES = 4 << 20
 _MAX_DEPTH = 32
 # YAML 1.1 reads these plain words as booleans, YAML 1.2 as text: people mean either.
 _AMBIGUOUS = {"yes", "no", "on", "off", "y", "n"}
+# Text that begins so is no number, date or time to any reader; PyYAML quotes what else must be.
+_PLAIN = re.compile(r"[A-Za-z/]")
 _DECIMAL = re.compile(r"-?[1-9][0-9]{0,15}|0")
 _TAGS = "tag:yaml.org,2002:"
 
@@ -57,8 +59,20 @@ def read_objects(text: str, *, name: str) -> list[dict[str, object]]:
 def write_yaml(value: object, *, header: str = "") -> bytes:
     """Write one document in block style, keys in the order given, below a comment."""
     comment = "".join(f"# {line}".rstrip() + "\n" for line in header.splitlines())
-    text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=1000)
+    text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
     return (comment + text).encode()
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes text so that readers of YAML 1.1 and 1.2, and Helm's, all read it as text."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> ScalarNode:
+    style = None if _PLAIN.match(text) and text.lower() not in _AMBIGUOUS else '"'
+    return dumper.represent_scalar(f"{_TAGS}str", text, style="|" if "\n" in text else style)
+
+
+_Dumper.add_representer(str, _represent_text)
 
 
 class _Reader:

@@ -1,4 +1,4 @@
-"""A small release that can be published: with this project's own chart, and an image for each role."""
+"""A small release that can be published: with this project's own chart, and all its images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bundler.archive import oci, tar
 from bundler.archive.bundle import Entry, write_bundle
-from bundler.build.presets import preset
+from bundler.build.presets import KeyPath, preset
 from bundler.digest import Digest, tree_digest
 from bundler.events import ignore
 from bundler.manifest import Bundle, Chart, Image, Manifest, Model, Release
@@ -20,8 +20,11 @@ from tests.small_release import MTIME, make_checkpoint, noise, sign_anything, wr
 
 CHART = Path(__file__).parents[1] / "charts" / "inference"
 _CHART_PATH = "charts/inference"
-_IMAGES = {("image",): "atlas", ("downloader", "image"): "model-downloader"}
-_IMAGES[("docs", "image")] = "public-docs"
+_IMAGES: dict[KeyPath, str] = {
+    ("image",): "atlas",
+    ("downloader", "image"): "model-downloader",
+    ("docs", "image"): "public-docs",
+}
 _LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
 
 Files = Mapping[str, bytes]
@@ -117,10 +120,10 @@ def _chart(version: str) -> dict[str, bytes]:
         for path in sorted(CHART.rglob("*"))
         if path.is_file()
     }
-    names = {(*path, "name"): name for path, name in _IMAGES.items()}
-    tags = {(*path, "tag"): "1.0.0" for path in _IMAGES}
+    names: dict[KeyPath, str] = {(*path, "name"): name for path, name in _IMAGES.items()}
+    tags: dict[KeyPath, str] = {(*path, "tag"): "1.0.0" for path in _IMAGES}
     files["values.yaml"] = preset(files["values.yaml"], names | tags, name="values.yaml")
-    versions = {("version",): version, ("appVersion",): version}
+    versions: dict[KeyPath, str] = {("version",): version, ("appVersion",): version}
     files["Chart.yaml"] = preset(files["Chart.yaml"], versions, name="Chart.yaml")
     return files
 

@@ -30,9 +30,10 @@ from bundler.manifest import (
 from bundler.manifest_codec import encode_manifest
 from bundler.reference import ImageTag
 from bundler.release import signature_name
-from bundler.signing.keys import PrivateKey
+from bundler.signing.keys import PrivateKey, PublicKey, read_public_key
 from bundler.sums import SUMS_NAME, write_sums
 
+DATA = Path(__file__).parent / "data"
 RELEASE = Release(
     name="tiny-inference",
     version="2026.11.0",
@@ -50,6 +51,11 @@ _CHART = {
 }
 _SCRIPT = "#!/bin/bash\n# A stand-in for the script of a real bundle.\n"
 _README = "# tiny-inference\n\nA release for tests: its model is noise and its image is empty.\n"
+
+
+def data_key(directory: Path) -> PublicKey:
+    """Read the key that vouches for a release in ``tests/data``."""
+    return read_public_key((directory / "release.pub").read_bytes(), name="release.pub")
 
 
 def make_release(directory: Path) -> Manifest:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 
 from bundler.archive.tar import Member, with_directories
-from bundler.errors import ContentError, printable
+from bundler.errors import ContentError, MalformedError, printable
 from bundler.manifest import BundleFile, CheckpointFile
 
 COPY_HINT = "copy the archive again from the source"
@@ -27,8 +27,13 @@ def compare_members(
 
     Raises:
         ContentError: Names the first member that is missing, extra or another.
+        MalformedError: No archive can hold these files.
     """
-    for entry, member in zip_longest(with_directories(files), members):
+    try:
+        expected = with_directories(files)
+    except ValueError as error:
+        raise MalformedError(f"{archive}: {printable(str(error))}") from error
+    for entry, member in zip_longest(expected, members):
         wanted, got = "the end", "the end"
         if entry is not None:
             wanted = _describe(entry[0], files.get(entry[0]))

@@ -138,9 +138,15 @@ def check_closure(
     try:
         text = charts.template(chart_dir, "inference", "models", [values])
     except ToolFailedError as error:
-        raise CheckError(f"chart {name}: does not render: {error}") from error
+        raise CheckError(f"chart {name}: does not render: {_problem(error)}") from error
     objects = read_objects(text, name=f"chart {name}, rendered")
     _check_images(objects, {f"{_REGISTRY}/{image}" for image in images}, name)
+
+
+def _problem(error: ToolFailedError) -> str:
+    lines = [line.strip() for line in error.stderr.splitlines()]
+    said = [line for line in lines if line and not line.startswith("Use --debug")]
+    return printable("; ".join(said).removeprefix("Error: ")[:1000])
 
 
 def _check_images(

@@ -6,12 +6,12 @@ from pathlib import PurePosixPath
 
 MAGIC_BYTES = 8
 
-_PICKLES = "pickle, or container of pickles, which runs code when it is loaded"
+_PICKLES = "pickle (it runs code when it is loaded)"
 _ARCHIVE = "archive"
 _PROGRAM = "program"
 _KINDS_OF_SUFFIXES = {
     ".bin .ckpt .dill .joblib .mar .nemo .npy .npz .pickle .pkl .pt .pt2 .pth": _PICKLES,
-    ".h5 .hdf5 .keras": "Keras file, which can run code when it is loaded",
+    ".h5 .hdf5 .keras": "Keras file (it can run code when it is loaded)",
     ".7z .gz .tar .tgz .xz .zip .zst": _ARCHIVE,
     ".dll .dylib .exe .py .pyc .sh .so": _PROGRAM,
 }
@@ -22,9 +22,9 @@ _BY_MAGIC = (
     # Source: CPython, Lib/pickle.py, PROTO and the protocols 2 to 5. Older ones have no mark.
     *((bytes((0x80, protocol)), _PICKLES) for protocol in range(2, 6)),
     (b"\x93NUMPY", _PICKLES),
-    (b"PK\x03\x04", "zip archive, such as PyTorch's container of pickles"),
+    (b"PK\x03\x04", "zip archive (PyTorch keeps pickles in one)"),
     (b"PK\x05\x06", "zip archive"),
-    (b"\x89HDF\r\n\x1a\n", "HDF5 file, which can run code when it is loaded"),
+    (b"\x89HDF\r\n\x1a\n", "HDF5 file (it can run code when it is loaded)"),
     (b"7z\xbc\xaf\x27\x1c", _ARCHIVE),
     (b"\x1f\x8b", _ARCHIVE),
     (b"\x7fELF", _PROGRAM),

@@ -7,24 +7,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundler.archive.bundle import open_bundle, write_bundle
-from bundler.archive.checkpoint import check_structure, write_checkpoint
-from bundler.archive.files import atomic_write_bytes, read_limited
+from bundler.archive.bundle import write_bundle
+from bundler.archive.checkpoint import write_checkpoint
+from bundler.archive.files import atomic_write_bytes
 from bundler.build.chart import chart_digest, check_closure, preset_chart
 from bundler.build.contents import bundle_entries
 from bundler.build.images import PinnedImage, fetch_images, pin_images, scratch_bytes
 from bundler.build.lock import lock_of
+from bundler.build.proof import prove_release
 from bundler.build.protocols import ChartRenderer, ImageSource
 from bundler.build.sources import Sources, read_sources
 from bundler.build.staging import Staging, check_space, staging
 from bundler.digest import Digest
-from bundler.errors import ContentError, DeniedError, printable
+from bundler.errors import DeniedError, printable
 from bundler.events import Emit, ignore
 from bundler.lockfile import Lock, check_lock, lock_path, write_lock
-from bundler.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Chart, Image, Manifest
-from bundler.manifest_codec import decode_manifest, encode_manifest
+from bundler.manifest import MANIFEST_NAME, Chart, Image, Manifest
+from bundler.manifest_codec import encode_manifest
 from bundler.spec import Spec
-from bundler.sums import MAX_SUMS_BYTES, SUMS_NAME, read_release_sums, write_sums
+from bundler.sums import SUMS_NAME, write_sums
 
 # Of the guide, chart, scripts, manifest and sums, and of the archives' own headers.
 _SMALL_FILES_BYTES = 32 << 20
@@ -101,7 +102,7 @@ def build_release(
         )
         manifest = _write_archives(place, spec, lock, sources, preset, fetched, emit)
         _write_sums(place.release, manifest)
-        _prove(place.release)
+        prove_release(place.release)
     built = lock or lock_of(manifest, spec, sources)
     if lock is None:
         write_lock(lock_file, built)
@@ -181,17 +182,3 @@ def _write_sums(directory: Path, manifest: Manifest) -> None:
     sums = {name: digest for name, (_, digest) in manifest.archives.items()}
     sums[MANIFEST_NAME] = Digest.of(content)
     atomic_write_bytes(directory / SUMS_NAME, write_sums(sums))
-
-
-def _prove(directory: Path) -> None:
-    """Read the release as its receivers will, and hold its two ways of judging to each other."""
-    content = read_limited(directory / MANIFEST_NAME, limit=MAX_MANIFEST_BYTES)
-    sums = read_release_sums(read_limited(directory / SUMS_NAME, limit=MAX_SUMS_BYTES))
-    manifest = decode_manifest(content)
-    expected = {name: digest for name, (_, digest) in manifest.archives.items()}
-    if sums != expected | {MANIFEST_NAME: Digest.of(content)}:
-        raise ContentError(f"{directory}: {SUMS_NAME} and {MANIFEST_NAME} do not agree")
-    for checkpoint in manifest.checkpoints:
-        check_structure(directory / checkpoint.archive, checkpoint)
-    with open_bundle(directory / manifest.bundle.archive, manifest.bundle) as bundle:
-        bundle.check_structure()

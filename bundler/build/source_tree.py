@@ -40,7 +40,10 @@ def files_below(directory: Path, emit: Emit) -> list[TreeFile]:
     """
     name = printable(str(directory))
     if not directory.is_dir():
-        raise NotFoundError(f"{name}: expected a directory, found none")
+        raise NotFoundError(
+            f"{name}: expected a directory, found none",
+            hint="paths in a spec are relative to the directory of the spec",
+        )
     try:
         found = sorted(_walk(directory, "", emit), key=lambda file: file.path.encode())
         require_unique("path", (file.path for file in found))

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bundler.archive.bundle import BundleReader, open_bundle
+from bundler.archive.bundle import BundleReader
 from bundler.archive.files import atomic_write_bytes
 from bundler.digest import Digest
 from bundler.errors import DeniedError
@@ -24,12 +24,13 @@ from bundler.publish.images import Push, require_images
 from bundler.publish.layout import Layout, lay_out
 from bundler.publish.objects import markers, release_files
 from bundler.publish.plan import Kind, Plan, Step, require_no_conflicts
+from bundler.publish.planning import open_bundle_of
 from bundler.publish.pointer import encode_pointer, next_pointer, read_pointer
+from bundler.publish.receipts import make_receipt
 from bundler.publish.scratch import scratch_directory
 from bundler.publish.secrets import WantedSecret, namespace_object, secret_object
 from bundler.publish.upload import StoppedError, Upload
 from bundler.publish.waiting import REAL_CLOCK, Clock, wait_until_ready
-from bundler.publish.written import make_receipt
 from bundler.receipt import Receipt, encode_receipt
 from bundler.release import TrustedRelease
 from bundler.stores.base import ObjectStore, Registry
@@ -86,7 +87,7 @@ def publish(
     if not plan.pending:
         return None
     _require_writable(values_path.parent, receipts)
-    with scratch_directory(scratch_parent) as scratch:
+    with open_bundle_of(release) as reader, scratch_directory(scratch_parent) as scratch:
         return _Run(
             plan=plan,
             release=release,
@@ -95,9 +96,7 @@ def publish(
             store=destination.store,
             registry=destination.registry,
             cluster=destination.cluster,
-            reader=open_bundle(
-                release.directory / release.manifest.bundle.archive, release.manifest.bundle
-            ),
+            reader=reader,
             scratch=scratch,
             emit=emit,
         ).all(secrets, values_path, receipts, now=now, verify_first=verify_first, clock=clock)

@@ -109,7 +109,7 @@ def plan_chart(
         changes.append(f"revision {installed.revision} is {installed.status}")
     if installed.chart != chart:
         changes.append(f"chart {installed.chart} becomes {chart}")
-    if without_nulls(installed.values) != without_nulls(wanted.values):
+    if installed.values != wanted.values:
         changes.append("values change")
     return step(State.TO_DO, "; ".join(changes)) if changes else step(State.PRESENT)
 
@@ -117,15 +117,6 @@ def plan_chart(
 def is_pending(installed: Installed) -> bool:
     """Tell whether a helm works on the release, or was killed while it did."""
     return installed.status.startswith(_PENDING)
-
-
-def without_nulls(value: object) -> object:
-    """Drop null fields: Helm keeps some of them and forgets others."""
-    if isinstance(value, dict):
-        return {key: without_nulls(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list):
-        return [without_nulls(item) for item in value]
-    return value
 
 
 def _pending(installed: Installed, target: KubernetesTarget) -> str:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from bundler.archive.bundle import BundleReader, open_bundle
 from bundler.archive.checkpoint import check_structure
@@ -29,6 +27,7 @@ from bundler.publish.pointer import (
     plan_pointer,
     read_pointer,
 )
+from bundler.publish.scratch import scratch_directory
 from bundler.publish.secrets import WantedSecret, plan_namespace, plan_secret
 from bundler.publish.waiting import REAL_CLOCK, Clock, look
 from bundler.release import TrustedRelease
@@ -76,11 +75,9 @@ def make_plan(
     layout = lay_out(manifest, target)
     before = read_pointer(store, layout.pointer)
     allowed = check_staleness(manifest, before, allowances, now=now)
-    reader = check_archives(release)
-    with tempfile.TemporaryDirectory(prefix="bundle-plan-") as scratch:
-        chart = render_chart(
-            release, reader, target, layout, cluster=cluster, directory=Path(scratch)
-        )
+    with open_bundle_of(release) as reader, scratch_directory() as scratch:
+        _check_structure(release, reader)
+        chart = render_chart(release, reader, target, layout, cluster=cluster, directory=scratch)
     check_closure(chart.objects, manifest, target.registry.host)
     files = list(_checkpoint_steps(release, layout, store, emit))
     _require_archives(release, layout, files)
@@ -99,21 +96,24 @@ def make_plan(
     )
 
 
-def check_archives(release: TrustedRelease) -> BundleReader:
-    """Check the structure of every archive that is there, and open the bundle.
+def open_bundle_of(release: TrustedRelease) -> BundleReader:
+    """Open the bundle of a release; the caller closes it.
 
     Raises:
-        ContentError: An archive differs from what was signed.
-        NotFoundError: The bundle is not there.
+        NotFoundError: It is not there.
+        ContentError: It differs from what was signed.
     """
-    manifest = release.manifest
-    reader = open_bundle(release.directory / manifest.bundle.archive, manifest.bundle)
+    bundle = release.manifest.bundle
+    return open_bundle(release.directory / bundle.archive, bundle)
+
+
+def _check_structure(release: TrustedRelease, reader: BundleReader) -> None:
+    """Check everything but the content of every archive that is there."""
     reader.check_structure()
-    for checkpoint in manifest.checkpoints:
+    for checkpoint in release.manifest.checkpoints:
         archive = release.directory / checkpoint.archive
         if os.path.lexists(archive):
             check_structure(archive, checkpoint)
-    return reader
 
 
 def _checkpoint_steps(
@@ -157,7 +157,7 @@ def _cluster_steps(
         if rollout.ready:
             pods = replace(pods, state=State.PRESENT, detail="")
         else:
-            pods = replace(pods, detail=f"to wait for: {'; '.join(rollout.lines)}")
+            pods = replace(pods, detail="to wait for: not all are ready")
     yield pods
 
 

@@ -166,6 +166,9 @@ def _is_done(status: Mapping[str, object]) -> bool:
 
 def _state(status: Mapping[str, object]) -> str:
     waiting, ended = _table(status, "state", "waiting"), _table(status, "state", "terminated")
+    last = _table(status, "lastState", "terminated")
+    if waiting.get("reason") == _CRASHED and last:
+        return f"{_CRASHED}, {_ending(last)}"
     if waiting:
         return _message(waiting)
     if ended:
@@ -174,7 +177,7 @@ def _state(status: Mapping[str, object]) -> str:
 
 
 def _ending(ended: Mapping[str, object]) -> str:
-    return f"last with exit status {ended.get('exitCode', '?')} ({ended.get('reason', '?')})"
+    return f"last with exit status {ended.get('exitCode', '?')} ({_message(ended)})"
 
 
 def _message(item: Mapping[str, object]) -> str:

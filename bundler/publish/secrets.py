@@ -1,4 +1,4 @@
-"""The secrets that pods read: what they should hold, and how they stand in the cluster."""
+"""The namespace, and the secrets that pods read: what they should be, and how they stand."""
 
 from __future__ import annotations
 

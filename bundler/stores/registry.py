@@ -11,6 +11,7 @@ import inspect
 import logging
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import requests
@@ -39,8 +40,10 @@ _MANIFEST_TYPES = ", ".join(
 _MAX_MANIFEST_BYTES = 4 << 20
 _TIMEOUT = (10.0, 60.0)  # seconds to connect, and between two reads
 _RETRY = Retry(
-    total=4,
+    total=3,
+    connect=2,
     read=1,
+    other=0,  # TLS: a second try sees the same certificate
     backoff_factor=0.5,
     status_forcelist=(429, 500, 502, 503, 504),
     retry_after_max=30,
@@ -51,6 +54,12 @@ _REALM = re.compile(r'realm="([^"]*)"')
 logging.getLogger("oras.logger").setLevel(logging.CRITICAL)
 # As oras wraps it, it sleeps for two minutes over a registry that cannot be reached.
 _do_request = inspect.unwrap(provider.Registry.do_request)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    announced: Digest | None
+    content: bytes
 
 
 class OciRegistry:
@@ -86,12 +95,21 @@ class OciRegistry:
 
     def digest(self, image: ImageTag) -> Digest | None:
         """Give the digest of what a tag names now; None where there is no such tag."""
-        with self._told(image):
-            announced = self._ask("HEAD", image)
-            if announced is None:
-                return None
-            found = _announced(announced)
-            return found or self._computed(image)
+        found = self._ask("HEAD", image)
+        if found is not None and found.announced is not None:
+            return found.announced
+        found = found and self._ask("GET", image)
+        if found is None:
+            return None
+        if len(found.content) > _MAX_MANIFEST_BYTES:
+            raise WorldError(f"{self._host}/{image}: manifest of over {_MAX_MANIFEST_BYTES} bytes")
+        computed = Digest.of(found.content)
+        if found.announced not in {None, computed}:
+            raise ContentError(
+                f"{self._host}/{image}: the registry announces {found.announced} "
+                f"and sends {computed}"
+            )
+        return computed
 
     def push(self, archive: Path, image: ImageTag) -> Digest:
         """Copy an OCI archive to a tag, and give the digest that the registry has there then."""
@@ -101,37 +119,23 @@ class OciRegistry:
             raise WorldError(f"{self._host}/{image}: pushed, but not there", hint="run again")
         return found
 
-    def _computed(self, image: ImageTag) -> Digest | None:
-        answer = self._ask("GET", image)
-        if answer is None:
-            return None
-        content = answer.raw.read(_MAX_MANIFEST_BYTES + 1, decode_content=True)
-        if len(content) > _MAX_MANIFEST_BYTES:
-            raise WorldError(f"{self._host}/{image}: manifest of over {_MAX_MANIFEST_BYTES} bytes")
-        computed, announced = Digest.of(content), _announced(answer)
-        if announced not in {None, computed}:
-            raise ContentError(
-                f"{self._host}/{image}: the registry announces {announced} and sends {computed}"
-            )
-        return computed
-
-    def _ask(self, method: str, image: ImageTag) -> requests.Response | None:
+    def _ask(self, method: str, image: ImageTag) -> _Found | None:
         """Ask for a manifest; None where there is none."""
         host, _, path = self._host.partition("/")
         name = f"{path}/{image.name}" if path else image.name
         scheme = "http" if self._plain_http else "https"
         url = f"{scheme}://{host}/v2/{name}/manifests/{image.tag}"
-        headers = {"Accept": _MANIFEST_TYPES}
-        client = self._client("token")
-        answer = client.session.request(
-            method, url, headers=headers, verify=self._verify, stream=True
-        )
-        if answer.status_code == requests.codes.unauthorized:
-            client = self._client(self._backend(answer, image))
-            answer = _do_request(client, url, method, headers=headers, stream=True)
-        return self._judge(answer, image)
+        how = {"headers": {"Accept": _MANIFEST_TYPES}, "stream": method == "GET"}
+        with self._told(image), self._client("token") as nobody:
+            with nobody.session.request(method, url, verify=self._verify, **how) as answer:
+                if answer.status_code != requests.codes.unauthorized:
+                    return self._judge(answer, image)
+                backend = self._backend(answer, image)
+            with self._client(backend) as client, _do_request(client, url, method, **how) as answer:
+                return self._judge(answer, image)
 
-    def _client(self, backend: str) -> provider.Registry:
+    @contextlib.contextmanager
+    def _client(self, backend: str) -> Iterator[provider.Registry]:
         client = provider.Registry(
             insecure=self._plain_http, tls_verify=self._verify, auth_backend=backend
         )
@@ -139,7 +143,8 @@ class OciRegistry:
             client.session.mount(prefix, _Adapter(max_retries=_RETRY))
         if self._login is not None:
             client.auth.set_basic_auth(self._login.user, self._login.password)
-        return client
+        with client.session:
+            yield client
 
     def _backend(self, answer: requests.Response, image: ImageTag) -> str:
         """Choose how to answer a challenge, and refuse to where a password could leak."""
@@ -154,9 +159,10 @@ class OciRegistry:
             raise DeniedError(f"{self._host}: sends us for a token to {printable(realm[1])[:200]}")
         return "token"
 
-    def _judge(self, answer: requests.Response, image: ImageTag) -> requests.Response | None:
+    def _judge(self, answer: requests.Response, image: ImageTag) -> _Found | None:
         if answer.status_code == requests.codes.ok:
-            return answer
+            content = answer.raw.read(_MAX_MANIFEST_BYTES + 1, decode_content=True)
+            return _Found(_announced(answer), content)
         if answer.status_code == requests.codes.not_found:
             return None
         if answer.status_code in {requests.codes.unauthorized, requests.codes.forbidden}:

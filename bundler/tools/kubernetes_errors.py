@@ -17,6 +17,8 @@ from bundler.errors import (
 
 # Lines of Go's logger, which come before the one line that says what is wrong.
 _LOG_LINE = re.compile(r"[IWEF]\d{4} \d\d:\d\d:\d\d\.|WARNING: ")
+# What adds nothing: a prefix, and kubectl's page on how to force a conflict.
+_NOISE = re.compile(r"^error: |^Error: | *Please review the fields above.*$")
 _MAX_TEXT = 2000
 
 _RULES: tuple[tuple[re.Pattern[str], type[BundleError], str | None], ...] = (
@@ -45,7 +47,7 @@ _RULES: tuple[tuple[re.Pattern[str], type[BundleError], str | None], ...] = (
         re.compile(
             r"unable to connect to the server|cluster unreachable|the connection to the server"
             r"|connection refused|no route to host|i/o timeout|no such host|context deadline"
-            r"|context .* does not exist|invalid configuration|x509:",
+            r"|context .* does not exist|invalid configuration|x509:|stat .*: no such file",
             re.IGNORECASE,
         ),
         WorldError,
@@ -66,9 +68,8 @@ def explained(error: ToolFailedError, *, hide: Iterable[str] = ()) -> BundleErro
         text = text.replace(secret, "***")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     telling = [line for line in lines if _LOG_LINE.match(line) is None] or lines
-    message = (
-        f"{error.command.split()[0]}: {printable(' '.join(telling))[:_MAX_TEXT] or '(no message)'}"
-    )
+    said = _NOISE.sub("", printable(" ".join(telling)))[:_MAX_TEXT]
+    message = f"{error.command.split()[0]}: {said or '(no message)'}"
     for pattern, kind, hint in _RULES:
         if pattern.search(text):
             return kind(message, hint=hint)

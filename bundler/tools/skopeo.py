@@ -9,7 +9,14 @@ from pathlib import Path
 
 from bundler.digest import Digest
 from bundler.document import Table
-from bundler.errors import MalformedError, ToolError, ToolFailedError, WorldError, printable
+from bundler.errors import (
+    ContentError,
+    MalformedError,
+    ToolError,
+    ToolFailedError,
+    WorldError,
+    printable,
+)
 from bundler.jsontext import MAX_INTEGER, read_json
 from bundler.process import Run, run
 from bundler.source import Fetched, LayoutSource, RegistrySource, Resolved, Source
@@ -72,6 +79,7 @@ class Skopeo:
             DeniedError: The registry knows us not, or does not let us.
             WorldError: It cannot be reached or fails.
             MalformedError: The manifest there is not one that we read.
+            ContentError: A layout's manifest is not the one that the layout names.
         """
         content = self._manifest(source, plain_http)
         text = content.decode()
@@ -96,6 +104,7 @@ class Skopeo:
             DeniedError: The registry knows us not, or does not let us.
             WorldError: It cannot be reached or fails, or the disk is full.
             MalformedError: The manifest there is not one that we read.
+            ContentError: A layout's manifest is not the one that the layout names.
         """
         content = self._manifest(source, plain_http)
         digest = Digest.of(content)
@@ -165,6 +174,8 @@ class Skopeo:
                 f"{source}: a Docker schema 1 image, expected OCI or Docker schema 2",
                 hint="push it again with a tool of this decade",
             )
+        if isinstance(source, LayoutSource):
+            _require_named(source, Digest.of(content))
         return content
 
     def _size(self, source: Source, content: bytes, plain_http: bool, depth: int = 0) -> int:
@@ -187,6 +198,18 @@ class Skopeo:
         if isinstance(source, LayoutSource):
             return []
         return _flags(prefix, self.authfile, self.cert_dir, plain_http)
+
+
+def _require_named(source: LayoutSource, digest: Digest) -> None:
+    """Hold a manifest to the layout's index.json, which skopeo 1.9 does not."""
+    path = Path(source.path, "index.json")
+    index = read_json(path.read_bytes(), name=str(path), limit=_MAX_MANIFEST_BYTES).table()
+    named = [item.parse("digest", Digest.parse) for item in index.tables("manifests")]
+    if digest not in named:
+        raise ContentError(
+            f"{printable(str(source))}: expected a manifest that {path.name} names, got {digest}",
+            hint="the layout is damaged; copy it again",
+        )
 
 
 def _flags(

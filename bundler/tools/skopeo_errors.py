@@ -5,7 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from bundler.errors import DeniedError, NotFoundError, ToolFailedError, WorldError, printable
+from bundler.errors import (
+    DeniedError,
+    NotFoundError,
+    ToolError,
+    ToolFailedError,
+    WorldError,
+    printable,
+)
 
 _MESSAGE = re.compile(r'level=(?:fatal|error) msg="((?:[^"\\]|\\.)*)"')
 
@@ -21,7 +28,7 @@ class _Cause:
 
 
 # The first that fits counts. skopeo has one exit status for everything, so only its words tell; a
-# message that fits nowhere is passed on whole.
+# message that fits nowhere is passed on as it is.
 _CAUSES = (
     _Cause(
         ("no space left on device", "disk quota exceeded"),
@@ -77,4 +84,4 @@ def explained(error: ToolFailedError, what: str) -> WorldError:
         if any(word in lower for word in cause.words):
             detail = printable(message.rsplit(": ", 1)[-1].strip()[:200])
             return cause.kind(f"{printable(what)}: {cause.problem} ({detail})", hint=cause.hint)
-    return error
+    return ToolError(f"{printable(what)}: skopeo failed: {printable(message[:1000])}")

@@ -15,6 +15,7 @@ from bundler.errors import MalformedError
 from bundler.events import Advanced, Finished, Started
 from bundler.faults import Fault
 from bundler.manifest import Bundle, Checkpoint
+from bundler.release import shown
 from bundler.verify.kinds import DIRECTORY, FILE, NOTHING, kind_of
 from bundler.verify.report import Checked, Findings
 
@@ -75,15 +76,23 @@ def check_extracted_checkpoint(root: Path, checkpoint: Checkpoint, findings: Fin
     _check(root, tree, findings)
 
 
-def find_checkpoint(root: Path, checkpoints: Sequence[Checkpoint]) -> Checkpoint | None:
+def find_checkpoint(root: Path, checkpoints: Sequence[Checkpoint]) -> Checkpoint:
     """Say which checkpoint a directory holds: by its name, or else by the sizes of its files.
 
-    None where none fits, or more than one.
+    Raises:
+        MalformedError: None fits, or more than one.
     """
     name = root.resolve().name
     named = [item for item in checkpoints if name in {item.name, item.root}]
     fitting = named or [item for item in checkpoints if _fits(root, item)]
-    return fitting[0] if len(fitting) == 1 else None
+    if len(fitting) != 1:
+        raise MalformedError(
+            f"{shown(root)}: expected a release, an extracted bundle or an extracted checkpoint, "
+            f"got a directory that fits {len(fitting) or 'no'} checkpoints of this release",
+            hint="one that is called as a checkpoint is compared with that checkpoint: "
+            + ", ".join(item.name for item in checkpoints),
+        )
+    return fitting[0]
 
 
 def _fits(root: Path, checkpoint: Checkpoint) -> bool:
@@ -158,5 +167,7 @@ def _walk(root: Path, enter: Callable[[str], bool]) -> Iterator[tuple[str, str]]
                     waiting.append(path)
                 count += 1
                 if count > _MAX_ENTRIES:
-                    raise MalformedError(f"{root}: expected at most {_MAX_ENTRIES} files, got more")
+                    raise MalformedError(
+                        f"{shown(root)}: expected at most {_MAX_ENTRIES} files, got more"
+                    )
                 yield path, kind

@@ -6,10 +6,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from bundler.errors import ContentError, MalformedError, StaleError, printable
+from bundler.archive.bundle import CONTENTS_NAME
+from bundler.errors import ContentError, StaleError, printable
 from bundler.events import Emit, ignore
 from bundler.manifest import Manifest
-from bundler.release import TrustedRelease, check_expiry, find_release, open_release
+from bundler.release import TrustedRelease, check_expiry, find_release, open_release, shown
 from bundler.signing.keys import PublicKey
 from bundler.sums import SUMS_NAME
 from bundler.verify.archives import check_archive, check_release_directory
@@ -20,7 +21,8 @@ from bundler.verify.extracted import (
 )
 from bundler.verify.report import Findings, Report
 
-_CONTENTS_NAME = "CONTENTS.sha256"
+RELEASE, BUNDLE, CHECKPOINT = "release", "bundle", "checkpoint"
+EXTRACTED_BUNDLE, EXTRACTED_CHECKPOINT = "extracted bundle", "extracted checkpoint"
 
 
 def verify_path(
@@ -61,9 +63,10 @@ def verify_path(
     release = open_release(find_release(path, release_dir), keys)
     expired = _judge_expiry(release.manifest, now, allow_expired=allow_expired)
     findings = Findings(strict=strict, require_all=require_all, emit=emit)
-    kind = _check(path, release, findings)
+    kind = _kind(path, release.manifest)
+    _check(path, kind, release, findings)
     return Report(
-        path=str(path),
+        path=shown(path),
         kind=kind,
         release=release.manifest.release.directory,
         signatures=release.signatures,
@@ -85,40 +88,34 @@ def _judge_expiry(manifest: Manifest, now: str, *, allow_expired: bool) -> str |
     return None
 
 
-def _check(path: Path, release: TrustedRelease, findings: Findings) -> str:
-    manifest = release.manifest
+def _kind(path: Path, manifest: Manifest) -> str:
     if not path.is_dir():
-        return _check_file(path, manifest, findings)
-    if os.path.lexists(path / SUMS_NAME):
-        check_release_directory(path, release, findings)
-        return "release"
-    # Called alike, a release directory and an extracted bundle differ in what lies in them.
-    if os.path.lexists(path / _CONTENTS_NAME):
-        return _check_extracted_bundle(path, manifest, findings)
-    if any(os.path.lexists(path / name) for name in manifest.archives):
-        check_release_directory(path, release, findings)
-        return "release"
-    if path.resolve().name == manifest.bundle.root:
-        return _check_extracted_bundle(path, manifest, findings)
-    checkpoint = find_checkpoint(path, manifest.checkpoints)
-    if checkpoint is None:
-        names = ", ".join(item.root for item in manifest.checkpoints)
-        raise MalformedError(
-            f"{path}: expected a release, an extracted bundle or an extracted checkpoint "
-            f"({names}), got a directory that fits none or several",
-            hint="a directory called as the checkpoint's archive or top directory is compared "
-            "with that checkpoint",
-        )
-    check_extracted_checkpoint(path, checkpoint, findings)
-    return "extracted checkpoint"
-
-
-def _check_file(path: Path, manifest: Manifest, findings: Findings) -> str:
-    if path.name not in manifest.archives:
+        if path.name in manifest.archives:
+            return BUNDLE if path.name == manifest.bundle.archive else CHECKPOINT
         raise ContentError(
-            f"{path}: expected an archive of this release "
+            f"{shown(path)}: expected an archive of this release "
             f"({', '.join(manifest.archives)}), got {printable(path.name)}",
             hint="archives are known by their file names; rename it back if it was renamed",
         )
-    check_archive(path, manifest, findings)
-    return "bundle" if path.name == manifest.bundle.archive else "checkpoint"
+    # A release directory and an extracted bundle have one name: what lies in them tells.
+    if os.path.lexists(path / SUMS_NAME):
+        return RELEASE
+    if os.path.lexists(path / CONTENTS_NAME):
+        return EXTRACTED_BUNDLE
+    if any(os.path.lexists(path / name) for name in manifest.archives):
+        return RELEASE
+    if path.resolve().name == manifest.bundle.root:
+        return EXTRACTED_BUNDLE
+    return EXTRACTED_CHECKPOINT
+
+
+def _check(path: Path, kind: str, release: TrustedRelease, findings: Findings) -> None:
+    manifest = release.manifest
+    if kind == RELEASE:
+        check_release_directory(path, release, findings)
+    elif kind == EXTRACTED_BUNDLE:
+        check_extracted_bundle(path, manifest.bundle, findings)
+    elif kind == EXTRACTED_CHECKPOINT:
+        check_extracted_checkpoint(path, find_checkpoint(path, manifest.checkpoints), findings)
+    else:
+        check_archive(path, manifest, findings)

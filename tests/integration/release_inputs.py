@@ -34,13 +34,13 @@ class _Layout:
         (self.directory / "blobs" / "sha256" / digest.hex).write_bytes(content)
         return {"mediaType": media_type, "digest": str(digest), "size": len(content)}
 
-    def image(self, text: str, architecture: str) -> dict[str, object]:
+    def image(self, text: str, architecture: str, *, compressed: bool) -> dict[str, object]:
         plain = io.BytesIO()
         with tarfile.open(fileobj=plain, mode="w") as tar:
             member = tarfile.TarInfo("hello")
             member.size = len(text)
             tar.addfile(member, io.BytesIO(text.encode()))
-        layer = gzip.compress(plain.getvalue(), mtime=0)
+        layer = gzip.compress(plain.getvalue(), mtime=0) if compressed else plain.getvalue()
         config = {
             "os": "linux",
             "architecture": architecture,
@@ -54,7 +54,7 @@ class _Layout:
             "schemaVersion": 2,
             "mediaType": f"{_OCI}.manifest.v1+json",
             "config": self.add(json.dumps(config).encode(), f"{_OCI}.config.v1+json"),
-            "layers": [self.add(layer, f"{_OCI}.layer.v1.tar+gzip")],
+            "layers": [self.add(layer, f"{_OCI}.layer.v1.tar{'+gzip' if compressed else ''}")],
         }
         return self.add(json.dumps(manifest).encode(), f"{_OCI}.manifest.v1+json")
 
@@ -66,16 +66,22 @@ class _Layout:
 
 
 def write_layout(directory: Path, *, text: str, tag: str = "1.0.0") -> Digest:
-    """Write an OCI layout with one image, and give the digest of its manifest."""
+    """Write an OCI layout with one image, and give the digest of its manifest.
+
+    Its layer is not compressed: programs like to do that on the way, which changes digests.
+    """
     layout = _Layout(directory)
-    return layout.finish(layout.image(text, "amd64"), tag)
+    return layout.finish(layout.image(text, "amd64", compressed=False), tag)
 
 
 def write_index_layout(directory: Path, *, text: str, tag: str = "1.0.0") -> Digest:
     """Write an OCI layout with one image for two platforms, and give the digest of its index."""
     layout = _Layout(directory)
     manifests = [
-        {**layout.image(text + kind, kind), "platform": {"os": "linux", "architecture": kind}}
+        {
+            **layout.image(text + kind, kind, compressed=True),
+            "platform": {"os": "linux", "architecture": kind},
+        }
         for kind in ("amd64", "arm64")
     ]
     media_type = f"{_OCI}.index.v1+json"

@@ -5,36 +5,22 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bundler.archive.bundle import open_bundle
 from bundler.archive.oci import read_archive_layout
-from bundler.build import BuiltRelease, build_release, lock_release
-from bundler.build.staging import staging
-from bundler.digest import Digest
-from bundler.errors import (
-    BundleError,
-    CheckError,
-    ConflictError,
-    ContentError,
-    MalformedError,
-    NotFoundError,
-    WorldError,
-)
-from bundler.events import Emit, Event, Noted, Started, ignore
-from bundler.lockfile import Lock, lock_path, read_lock
+from bundler.build import BuiltRelease, lock_release
+from bundler.errors import ContentError, MalformedError
+from bundler.lockfile import lock_path, read_lock
 from bundler.manifest_codec import decode_manifest
-from bundler.tools.helm import Helm
 from bundler.tools.skopeo import Skopeo
 from bundler.yamltext import read_yaml
+from tests.integration.building import NAME, build, content, refused, sh, spec_path, tools
 from tests.integration.release_inputs import (
     IMAGES,
     ROOT,
@@ -43,57 +29,8 @@ from tests.integration.release_inputs import (
     write_inputs,
     write_layout,
 )
-from tests.rehearsal.registry import registry
 
-NAME = "test-release-2026.11.0"
-
-
-@pytest.fixture(autouse=True)
-def tools(need: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Helm comes with the virtual environment."""
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    need("skopeo")
-    need("helm")
-
-
-@pytest.fixture
-def spec_path(tmp_path: Path) -> Path:
-    return write_inputs(tmp_path / "in")
-
-
-def build(
-    spec_path: Path, out: Path, lock: Lock | None = None, emit: Emit = ignore
-) -> BuiltRelease:
-    spec = load_spec(spec_path)
-    return build_release(spec_path, spec, lock, out, images=Skopeo(), charts=Helm(), emit=emit)
-
-
-def refused(
-    spec_path: Path, out: Path, kind: type[BundleError], lock: Lock | None = None
-) -> BundleError:
-    """Build what must not be built, and give the error: one line, and nothing left behind."""
-    locked = lock_path(spec_path).exists()
-    with pytest.raises(kind) as caught:
-        build(spec_path, out, lock)
-    assert type(caught.value) is kind
-    assert "\n" not in str(caught.value)
-    assert not out.exists() or list(out.iterdir()) == []
-    assert lock_path(spec_path).exists() == locked
-    return caught.value
-
-
-def content(directory: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(directory).as_posix(): path.read_bytes()
-        for path in directory.rglob("*")
-        if path.is_file()
-    }
-
-
-def sh(script: str, cwd: Path) -> str:
-    done = subprocess.run(["bash", "-c", script], cwd=cwd, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+__all__ = ["spec_path", "tools"]
 
 
 @pytest.fixture(scope="module")
@@ -279,7 +216,7 @@ def test_a_source_that_is_not_the_locked_one_is_refused(
 
 def test_a_stale_lock_is_refused(spec_path: Path, tmp_path: Path) -> None:
     lock = lock_release(spec_path, load_spec(spec_path), images=Skopeo())
-    edit_spec(spec_path, "name: three_1", "name: three_2").release  # noqa: B018
+    edit_spec(spec_path, "path: chart", "path: ./chart")
     error = refused(spec_path, tmp_path / "out", MalformedError, lock)
-    assert "three_2" in str(error)
+    assert "chart: spec says ./chart, lock says chart" in str(error)
     assert "bundle lock" in (error.hint or "")

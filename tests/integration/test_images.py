@@ -236,6 +236,26 @@ def test_built_elsewhere_an_image_has_the_same_bytes(
         assert (tmp_path / f"{name}__t1.tar").read_bytes() == image.archive.read_bytes()
 
 
+def test_a_killed_build_leaves_no_mount_and_the_next_one_tidies_up(
+    built: dict[str, Image], tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache" / "bundle-images"
+    shutil.copytree(Path(os.environ["XDG_CACHE_HOME"]) / "bundle-images", cache)
+    (docs,) = cache.glob("image-public-docs-*")
+    shutil.rmtree(docs)
+    environment = dict(os.environ) | {"XDG_CACHE_HOME": str(cache.parent)}
+    script = subprocess.Popen([BUILD], env=environment, start_new_session=True)
+    while not list(cache.glob("scratch.*/storage/*-containers/*/")):
+        assert script.poll() is None
+        time.sleep(0.01)
+    os.killpg(script.pid, signal.SIGKILL)
+    script.wait()
+    assert str(cache) not in Path("/proc/mounts").read_text()
+    digests = build_images("--tag", "t1", cache=str(cache.parent))
+    assert digests == {f"{name}:t1": image.digest for name, image in built.items()}
+    assert not list(cache.glob("scratch.*"))
+
+
 def test_pushed_images_keep_their_digests(
     built: dict[str, Image], need: Callable[[str], str]
 ) -> None:

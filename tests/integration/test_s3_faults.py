@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -213,14 +213,15 @@ def store_name(between: Proxy) -> str:
 
 
 def _call(store: ObjectStore, name: str) -> object:
-    return {
+    calls: dict[str, Callable[[], object]] = {
         "head": lambda: store.head("a"),
         "list": lambda: list(store.list("a")),
         "get": lambda: store.get("a", limit=1),
         "read": lambda: list(store.read("a", 0, 1)),
         "put": lambda: store.put("a", b"1"),
         "checks_content": lambda: store.checks_content("a"),
-    }[name]()
+    }
+    return calls[name]()
 
 
 class TestTls:
@@ -518,7 +519,7 @@ class TestInterruptedUploads:
     ) -> None:
         proven = _with_checksums({1: PARTS[0]})
 
-        def fail(call: Call, ask: Pass) -> Answer:
+        def fail(call: Call, ask: Pass) -> Answer | None:
             broken = call.operation == "CompleteMultipartUpload"
             return refusal(400, "InvalidPart") if broken else proven(call, ask)
 

@@ -21,6 +21,7 @@ from bundler.errors import (
     ToolNotFoundError,
     WorldError,
 )
+from bundler.process import run
 from bundler.reference import ImageTag
 from bundler.source import LayoutSource, RegistrySource
 from bundler.tools.skopeo import Skopeo
@@ -28,6 +29,7 @@ from tests.integration.release_inputs import write_index_layout, write_layout
 from tests.rehearsal.registry import Registry, registry
 
 SKOPEO = Skopeo()
+COPY = ("skopeo", "copy", "--quiet", "--all", "--dest-tls-verify=false")
 ABSENT = Digest.of(b"absent")
 
 
@@ -147,6 +149,34 @@ def test_an_image_for_two_platforms_keeps_both(plain: Registry, tmp_path: Path) 
     blobs = tmp_path / "fetched" / "blobs" / "sha256"
     size = SKOPEO.resolve(source, plain_http=True).size
     assert size == sum(path.stat().st_size for path in blobs.iterdir())
+
+
+def test_a_tag_that_moves_meanwhile_does_not_change_what_is_fetched(
+    plain: Registry, tmp_path: Path
+) -> None:
+    first = write_layout(tmp_path / "first", text="first")
+    write_layout(tmp_path / "x", text="x")
+    name = f"{plain.address}/moving:1"
+
+    def tag(layout: str) -> None:
+        source = f"oci:{tmp_path / layout}:1.0.0"
+        run([*COPY, "--preserve-digests", source, f"docker://{name}"])
+
+    def moving(
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> str:
+        said = run(argv, stdin=stdin, env=env, timeout=timeout)
+        tag("x")
+        return said
+
+    tag("first")
+    source = RegistrySource(f"{plain.address}/moving", "1")
+    fetched = Skopeo(run=moving).fetch(source, tmp_path / "fetched", plain_http=True)
+    assert fetched.source_digest == fetched.digest == first
 
 
 @pytest.mark.parametrize("write", [write_layout, write_index_layout])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import importlib.util
 import json
 import os
 import re
@@ -13,12 +14,16 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import IO, Any
 
 import pytest
 
 ATLAS = Path(__file__).parents[2] / "containers" / "atlas"
+MAKE_MODELS = ATLAS.parents[1] / "scripts" / "make-models"
+# The same on every machine, or a release could not be built twice.
+GENERATED = "sha256:dc0a1d77fb31af776987c067850ccdb813c10263b1319fcea4cc626b19152fc4"
 KEY = "a-key-that-nobody-may-see"
 Entry = dict[str, Any]
 
@@ -312,6 +317,20 @@ def test_a_directory_without_weights_is_refused(tmp_path: Path) -> None:
     status, stderr = refusal(tmp_path)
     assert status == 1
     assert "no *.safetensors file" in stderr
+
+
+def test_the_generated_model_of_the_demo_loads_and_is_always_the_same(tmp_path: Path) -> None:
+    loader = SourceFileLoader("make_models", str(MAKE_MODELS))
+    spec = importlib.util.spec_from_loader(loader.name, loader)
+    assert spec is not None
+    make_models = importlib.util.module_from_spec(spec)
+    loader.exec_module(make_models)
+    folder = tmp_path / "tiny-sharded"
+    folder.mkdir()
+    make_models.generate_sharded(folder)
+    assert len(list(folder.glob("model-0000?-of-00003.safetensors"))) == 3
+    with running(folder) as atlas:
+        assert atlas.get("/version").json["weights"]["digest"] == GENERATED
 
 
 def test_sigterm_ends_it_at_once_with_status_0(model: Path) -> None:

@@ -99,11 +99,9 @@ class Rehearsal:
     def _check(self) -> Path:
         """Find what is missing before anything is changed; gives Kubernetes' program."""
         check_machine()
+        _check_visible(self._state, programs.ROOT, Path(sys.prefix))
         kube = build_kubernetes(self._progress)
-        for path in (self._state, programs.ROOT, Path(sys.prefix), kube):
-            for hidden in _HIDDEN:
-                if path.resolve().is_relative_to(hidden):
-                    raise RehearsalError(f"{path}: expected it outside of {hidden}")
+        _check_visible(kube)
         return kube
 
     def _start_keeper(self, kube: Path, *, detach: bool) -> subprocess.Popen[bytes]:
@@ -117,6 +115,13 @@ class Rehearsal:
             cwd="/",
             start_new_session=True,
         )
+
+
+def _check_visible(*paths: Path) -> None:
+    for path in paths:
+        for hidden in _HIDDEN:
+            if path.resolve().is_relative_to(hidden):
+                raise RehearsalError(f"{path}: expected it outside of {hidden}")
 
 
 def check_machine() -> None:

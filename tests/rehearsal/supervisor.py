@@ -132,8 +132,8 @@ class Supervisor:
         handle, kept = tempfile.mkstemp(prefix=f"rehearsal-{name}-", suffix=".log")
         os.close(handle)
         shutil.copyfile(log, kept)
-        last = lines[-1][-300:] if lines else "nothing"
-        raise StartError(f"{name}: {what}; its last line: {last}; its log: {kept}")
+        last = lines[-1][-300:] if lines else "it wrote nothing"
+        raise StartError(f"{name}: {what}: {last}; log: {kept}")
 
     def _log(self, name: str) -> Path:
         return self._logs / f"{name}.log"

@@ -8,8 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.conftest import missing
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("bundle", deadline=None)
+settings.load_profile("bundle")
 
 
 @pytest.fixture

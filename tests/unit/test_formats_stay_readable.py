@@ -14,20 +14,14 @@ from bundler.describe import describe_path
 from bundler.digest import Digest
 from bundler.manifest import FORMAT_VERSION
 from bundler.release import open_release
-from bundler.signing.keys import PublicKey, read_public_key
 from bundler.sums import SUMS_NAME
 from bundler.verify import verify_path
-from tests.small_release import make_release
+from tests.small_release import DATA, data_key, make_release
 
-DATA = Path(__file__).parent.parent / "data"
 FORMAT_1 = "tiny-inference-2026.11.0"
-FORMAT_1_SUMS = Digest("0" * 64)
+FORMAT_1_SUMS = Digest("a6f46a24b3db03eb04ae57563e69d9cdc9b027dedc71567bbee19abed09f0401")
 NOW = "2026-11-02T00:00:00Z"
 MAX_BYTES = 200 << 10
-
-
-def data_key(directory: Path) -> PublicKey:
-    return read_public_key((directory / "release.pub").read_bytes(), name="release.pub")
 
 
 @pytest.mark.parametrize("number", range(1, FORMAT_VERSION + 1))

@@ -100,7 +100,7 @@ def test_the_name_of_a_signature_file_proves_nothing(release: Path) -> None:
 
 def test_without_a_signature_nothing_is_trusted(release: Path) -> None:
     (release / signature_name(KEY.public.key8)).unlink()
-    with pytest.raises(UntrustedError, match=f"{SUMS_NAME}: not signed"):
+    with pytest.raises(UntrustedError, match=f"{SUMS_NAME}: expected .*, got no signature"):
         open_release(release, KEYS)
 
 
@@ -261,8 +261,8 @@ def test_the_small_files_are_found_in_and_beside_a_path(
     ("path", "release_dir", "message"),
     [
         ("nowhere", None, "nowhere: no such file"),
-        (".", None, f"no {SUMS_NAME} in it or beside it"),
-        ("release", "empty", f"empty: no {SUMS_NAME} there"),
+        (".", None, rf"no {SUMS_NAME} in \S+, nor beside it"),
+        ("release", "empty", rf"no {SUMS_NAME} in \S+/empty$"),
     ],
 )
 def test_small_files_that_are_not_there_are_said_to_be_missing(
@@ -294,3 +294,12 @@ def test_additive_names_are_the_ones_of_the_format(
     name: str, directory: bool, additive: bool
 ) -> None:
     assert is_additive(name, directory=directory) is additive
+
+
+def test_a_name_on_the_medium_cannot_move_a_cursor(release: Path) -> None:
+    hostile = release.rename(release.parent / "usb\x1b[2J")
+    (hostile / signature_name(KEY.public.key8)).unlink()
+    with pytest.raises(UntrustedError) as caught:
+        open_release(hostile, KEYS)
+    assert "\x1b" not in str(caught.value)
+    assert "usb\\u001b[2J" in str(caught.value)

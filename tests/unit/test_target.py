@@ -17,7 +17,7 @@ s3: {bucket: models}
 """
 EVERYTHING = """\
 formatVersion: 1
-registry: {host: "registry.example.com:5000/team", ca: ca.pem, authFile: /etc/auth.json, plainHttp: true}
+registry: {host: "registry.example.com:5000/team", ca: ca.pem, authFile: /a.json, plainHttp: true}
 s3:
   bucket: models
   prefix: a/b/
@@ -25,7 +25,7 @@ s3:
   endpoint: https://s3.example.com:9000/
   ca: certificates/s3.pem
   credentials: {secretName: aws-credentials, fromFile: aws.env}
-kubernetes: {kubeconfig: kube.yaml, context: prod, namespace: models, release: llm, timeoutSeconds: 60}
+kubernetes: {kubeconfig: k.yaml, context: prod, namespace: ns, release: llm, timeoutSeconds: 60}
 apiKey: {secretName: key, fromFile: key.txt}
 serviceAccount: {create: false, name: inference, annotations: {role: "arn:x"}}
 ingress: {className: alb, annotations: {scheme: internal, empty: ""}}
@@ -33,7 +33,7 @@ imagePullSecrets: [one, two]
 docs: {enabled: true, ingressHost: docs.example.com}
 models:
   point: {ingressHost: point.example.com}
-  laguna: {checkpoint: l_1, modelName: Laguna, modelType: agent, gpus: 4, ingressHost: l.example.com}
+  laguna: {checkpoint: l_1, modelName: L, modelType: agent, gpus: 4, ingressHost: l.example.com}
 values: {nodeSelector: {pool: gpu}, models: {point: {replicas: 2}}}
 """
 
@@ -75,8 +75,8 @@ def test_every_field_is_read() -> None:
 def test_paths_are_relative_to_the_target_file() -> None:
     target = read(EVERYTHING)
     assert target.s3.ca == Path("/home/operator/certificates/s3.pem")
-    assert target.registry.auth_file == Path("/etc/auth.json")
-    assert target.kubernetes.kubeconfig == Path("/home/operator/kube.yaml")
+    assert target.registry.auth_file == Path("/a.json")
+    assert target.kubernetes.kubeconfig == Path("/home/operator/k.yaml")
 
 
 @pytest.mark.parametrize("text", ["apiKey:", "apiKey: {}", "apiKey: {secretName: vllm-auth}"])

@@ -1,0 +1,72 @@
+"""The demo's release, built once through the installed command, for every end-to-end test."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.rehearsal.registry import registry as start_registry
+
+CHECKOUT = Path(__file__).parents[2]
+BUNDLE = CHECKOUT / ".venv" / "bin" / "bundle"
+_PASSPHRASE = "correct horse"
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A signed release, and the public key to trust."""
+
+    directory: Path
+    key: Path
+
+    @property
+    def bundle(self) -> Path:
+        """The deployment bundle's archive."""
+        return self.directory / f"{self.directory.name}.tar.gz"
+
+
+@pytest.fixture(scope="session")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
+    """Build and sign what ``scripts/demo`` builds, from a vendor's registry of its own."""
+    work = tmp_path_factory.mktemp("vendor")
+    models = CHECKOUT / "manifests" / "models"
+    _call(CHECKOUT / "scripts" / "make-models", models)
+    with start_registry() as vendor:
+        _call(
+            *(CHECKOUT / "scripts" / "build-images", "--tag", "1.0.0"),
+            *("--push", vendor.address, "--tls-verify=false"),
+        )
+        spec = work / "demo.yaml"
+        text = (CHECKOUT / "manifests" / "demo.yaml").read_text()
+        spec.write_text(text.replace("127.0.0.1:5055", vendor.address))
+        (work / "models").symlink_to(models)
+        for name in ("charts", "scripts"):
+            (work.parent / name).symlink_to(CHECKOUT / name)
+        built = Path(_call(BUNDLE, "build", spec, "-o", work / "media").strip())
+    passphrase = work / "passphrase"
+    passphrase.write_text(_PASSPHRASE)
+    _call(BUNDLE, "keygen", work / "release", "--passphrase-file", passphrase)
+    _call(BUNDLE, "sign", built, "--key", work / "release.key", "--passphrase-file", passphrase)
+    yield Built(built, work / "release.pub")
+
+
+@pytest.fixture
+def command() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Give a way to run the installed command to its end, whatever its status."""
+
+    def run(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(  # type: ignore[call-overload,no-any-return]
+            [BUNDLE, *arguments], capture_output=True, text=True, check=False, **options
+        )
+
+    return run
+
+
+def _call(*argv: str | Path) -> str:
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{argv}: {done.stderr[-3000:]}"
+    return done.stdout

@@ -1,0 +1,665 @@
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bundler.digest import Digest
+from bundler.errors import (
+    BundleError,
+    CheckError,
+    ConflictError,
+    ContentError,
+    DeniedError,
+    StaleError,
+)
+from bundler.events import Event, Noted, Started
+from bundler.parts import MIB, s3_checksum
+from bundler.publish import Allowances, Destination, Kind, Plan, make_plan, publish, read_secrets
+from bundler.publish.pointer import NOTHING_ALLOWED
+from bundler.receipt import Receipt, decode_receipt
+from bundler.reference import ImageTag, S3Prefix
+from bundler.release import TrustedRelease
+from bundler.stores.base import ObjectStore, StoredObject
+from bundler.stores.opening import open_bucket, open_registry
+from bundler.target import (
+    KubernetesTarget,
+    ModelTarget,
+    RegistryTarget,
+    S3Target,
+    SecretSource,
+    Target,
+)
+from bundler.tools.skopeo import Skopeo
+from tests.fake_cluster import NAMESPACE, FakeCluster
+from tests.publishable import SMALL, Recipe, make_publishable
+from tests.rehearsal.registry import Registry
+from tests.rehearsal.s3 import S3
+from tests.small_release import noise
+
+NOW = "2026-11-20T12:00:00Z"
+API_KEY = "sk-0123456789"
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> TrustedRelease:
+    return make_publishable(tmp_path_factory.mktemp("release") / "demo")
+
+
+@dataclass
+class Site:
+    """One destination, and an operator's directory."""
+
+    target: Target
+    store: ObjectStore
+    registry: Any
+    directory: Path
+    cluster: FakeCluster = field(default_factory=FakeCluster)
+    events: list[Event] = field(default_factory=list)
+
+    @property
+    def destination(self) -> Destination:
+        return Destination(store=self.store, registry=self.registry, cluster=self.cluster)
+
+    @property
+    def values_path(self) -> Path:
+        return self.directory / "target.values.yaml"
+
+    def plan(self, release: TrustedRelease, allow: Allowances = NOTHING_ALLOWED) -> Plan:
+        return make_plan(
+            release,
+            self.target,
+            self.destination,
+            secrets=read_secrets(self.target),
+            now=NOW,
+            allowances=allow,
+            emit=self.events.append,
+        )
+
+    def publish(
+        self,
+        release: TrustedRelease,
+        plan: Plan | None = None,
+        *,
+        allow: Allowances = NOTHING_ALLOWED,
+        verify_first: bool = False,
+    ) -> Receipt | None:
+        return publish(
+            plan or self.plan(release, allow),
+            release,
+            self.target,
+            self.destination,
+            secrets=read_secrets(self.target),
+            values_path=self.values_path,
+            receipts=self.directory,
+            now=NOW,
+            verify_first=verify_first,
+            scratch_parent=self.directory,
+            emit=self.events.append,
+        )
+
+    def objects(self) -> dict[str, StoredObject]:
+        return {item.key: item for item in self.store.list("")}
+
+    def state(self) -> object:
+        """Everything at the destination that can be told apart from the outside."""
+        tags = {name: self.registry.digest(ImageTag(name, "1.0.0")) for name in IMAGES}
+        files = {path.name: path.read_bytes() for path in self.directory.iterdir()}
+        return (self.objects(), tags, self.cluster.upgrades, len(self.cluster.applied), files)
+
+    @property
+    def said(self) -> str:
+        return "\n".join(str(event) for event in self.events)
+
+
+IMAGES = ("atlas", "model-downloader", "public-docs")
+
+
+@pytest.fixture
+def site(
+    s3: S3,
+    s3_bucket: str,
+    registry: Registry,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    need: Callable[[str], str],
+) -> Site:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.credentials.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.credentials.secret_key)
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
+    need("helm")
+    need("skopeo")
+    host = f"{registry.address}/{s3_bucket}"  # a tag is for ever, so tests cannot share a path
+    directory = tmp_path / "operator"
+    directory.mkdir()
+    (tmp_path / "api-key").write_text(f"{API_KEY}\n")
+    target = Target(
+        registry=RegistryTarget(host=host, plain_http=True),
+        s3=S3Target(place=S3Prefix(s3_bucket, "llm"), region=s3.region, endpoint=s3.url),
+        kubernetes=KubernetesTarget(namespace=NAMESPACE, timeout_seconds=5),
+        api_key=SecretSource(name="vllm-auth", from_file=tmp_path / "api-key"),
+    )
+    return Site(
+        target=target,
+        store=open_bucket(s3_bucket, endpoint=s3.url, region=s3.region),
+        registry=open_registry(host, push=push_plain, plain_http=True),
+        directory=directory,
+    )
+
+
+def push_plain(archive: Path, image: str) -> Digest:
+    return Skopeo().push(archive, image, plain_http=True, scratch=archive.parent)
+
+
+def test_a_release_is_published_whole(site: Site, small: TrustedRelease) -> None:
+    receipt = site.publish(small)
+    assert receipt is not None
+    laguna, point = (small.manifest.checkpoint(name) for name in ("laguna_1", "point_1"))
+    objects = site.objects()
+    for key, checkpoint in (("laguna", laguna), ("point", point)):
+        for file in checkpoint.files:
+            stored = f"llm/checkpoints/{key}/{checkpoint.identity.id16}/{file.path}"
+            head = site.store.head(objects.pop(stored).key)
+            assert head is not None
+            assert (head.size, head.checksum) == (file.size, s3_checksum(file.parts))
+    assert sorted(objects) == [
+        "llm/releases/current.json",
+        "llm/releases/demo-2026.11.1/MANIFEST.json",
+        "llm/releases/demo-2026.11.1/SHA256SUMS",
+        f"llm/releases/demo-2026.11.1/SHA256SUMS.{small.signatures[0]}.sig",
+        "llm/releases/demo-2026.11.1/complete/laguna_1.json",
+        "llm/releases/demo-2026.11.1/complete/point_1.json",
+        f"llm/releases/demo-2026.11.1/receipts/{receipt.name}.json",
+    ]
+    for image in small.manifest.images:
+        assert site.registry.digest(image.tag) == image.digest
+    assert site.cluster.secret("vllm-auth") == {"VLLM_API_KEY": API_KEY}
+    assert site.cluster.upgrades == 1
+    written = site.directory / f"demo-2026.11.1-{receipt.name}.receipt.json"
+    assert decode_receipt(written.read_bytes(), name="receipt") == receipt
+    assert {path.name for path in site.directory.iterdir()} == {
+        "target.values.yaml",
+        written.name,
+    }
+
+
+def test_a_second_publish_finds_nothing_to_do(site: Site, small: TrustedRelease) -> None:
+    site.publish(small)
+    before = site.state()
+    plan = site.plan(small)
+    assert not plan.pending
+    assert not plan.conflicts
+    assert site.publish(small, plan) is None
+    assert site.state() == before
+
+
+def test_planning_changes_nothing(site: Site, small: TrustedRelease) -> None:
+    before = site.state()
+    plan = site.plan(small)
+    assert {step.kind for step in plan.pending} == set(Kind)
+    assert plan.pending_bytes > 8000
+    assert site.state() == before
+
+
+def test_the_values_are_pinned_to_what_was_signed(site: Site, small: TrustedRelease) -> None:
+    site.publish(small)
+    values = yaml.safe_load(site.values_path.read_text())
+    digests = {image.tag.name: str(image.digest) for image in small.manifest.images}
+    assert values["image"] == {
+        "registry": site.target.registry.host,
+        "digest": digests["atlas"],
+    }
+    assert values["downloader"]["image"] == {"digest": digests["model-downloader"]}
+    manifest = site.store.get("llm/releases/demo-2026.11.1/MANIFEST.json", limit=1 << 20)
+    assert values["release"]["manifestSha256"] == Digest.of(manifest).hex
+    point = small.manifest.checkpoint("point_1")
+    assert values["models"]["point"]["model"] == (
+        f"{site.target.s3.place}/checkpoints/point/{point.identity.id16}"
+    )
+    assert values["models"]["point"]["storageBytes"] == point.content_bytes
+    laguna = values["models"]["laguna"]["model"]
+    assert values["models"]["laguna-two"]["model"] == laguna
+
+
+def test_no_secret_is_told_or_written(site: Site, small: TrustedRelease) -> None:
+    plan = site.plan(small)
+    site.publish(small, plan)
+    texts = [site.said, json.dumps(plan.to_dict()), repr(read_secrets(site.target))]
+    texts += [path.read_text() for path in site.directory.iterdir()]
+    assert not [text for text in texts if API_KEY in text]
+
+
+def test_another_image_under_a_tag_stops_everything(site: Site, small: TrustedRelease) -> None:
+    other = make_publishable(site.directory.parent / "other", replace(SMALL, image_seed=1))
+    site.publish(other)
+    before = site.state()
+    moved = replace(site.target, s3=replace(site.target.s3, place=S3Prefix(bucket(site), "new")))
+    fresh = replace(site, target=moved)
+    with pytest.raises(ConflictError, match=r"image atlas:1.0.0: the tag names sha256:") as caught:
+        fresh.publish(small)
+    assert caught.value.exit_status == 7
+    assert site.state() == before
+
+
+def bucket(site: Site) -> str:
+    return site.target.s3.place.bucket
+
+
+@pytest.mark.parametrize("content", [b"other", b"[]\n"], ids=["other size", "same size"])
+def test_another_object_under_a_key_stops_everything(
+    site: Site, small: TrustedRelease, content: bytes
+) -> None:
+    checkpoint = small.manifest.checkpoint("point_1")
+    key = f"llm/checkpoints/point/{checkpoint.identity.id16}/config.json"
+    site.store.put(key, content)
+    before = site.state()
+    with pytest.raises(ConflictError, match=r"checkpoint file .*config\.json: has"):
+        site.publish(small)
+    assert site.state() == before
+
+
+def test_an_object_that_is_there_is_not_sent_again(site: Site, small: TrustedRelease) -> None:
+    checkpoint = small.manifest.checkpoint("point_1")
+    key = f"llm/checkpoints/point/{checkpoint.identity.id16}/model.safetensors"
+    site.store.put(key, SMALL.checkpoints["point_1"]["model.safetensors"])
+    site.publish(small)
+    uploads = {event.item for event in site.events if isinstance(event, Started)}
+    assert "point_1/config.json" in uploads
+    assert "point_1/model.safetensors" not in uploads
+
+
+def test_a_wrong_byte_in_an_archive_is_stopped_by_the_store(
+    site: Site, tmp_path: Path, small: TrustedRelease
+) -> None:
+    broken = damaged(small, tmp_path, "point_1", "model.safetensors", 100)
+    with pytest.raises(ContentError, match=r"point_1\.tar.*model\.safetensors.*part 1") as caught:
+        site.publish(broken)
+    assert caught.value.exit_status == 5
+    assert not [key for key in site.objects() if key.endswith("point/model.safetensors")]
+    assert not [key for key in site.objects() if "complete/point" in key]
+    assert not site.cluster.applied
+    assert not site.cluster.upgrades
+    assert not site.values_path.exists()
+
+
+def damaged(
+    release: TrustedRelease, place: Path, name: str, path: str, offset: int
+) -> TrustedRelease:
+    """Copy a release, and change one byte of one file of a checkpoint in it."""
+    copy = place / "damaged"
+    shutil.copytree(release.directory, copy)
+    checkpoint = release.manifest.checkpoint(name)
+    file = next(file for file in checkpoint.files if file.path == path)
+    flip(copy / checkpoint.archive, file.offset + offset)
+    return replace(release, directory=copy)
+
+
+def flip(path: Path, offset: int) -> None:
+    with path.open("r+b") as stream:
+        stream.seek(offset)
+        [byte] = stream.read(1)
+        stream.seek(offset)
+        stream.write(bytes([byte ^ 1]))
+
+
+def test_a_wrong_byte_in_a_large_file_is_named_by_its_part(site: Site, tmp_path: Path) -> None:
+    weights = noise(1 << 20, 3) * 66
+    recipe = Recipe(checkpoints={"big_1": {"model.safetensors": weights}}, models={"big": "big_1"})
+    release = make_publishable(tmp_path / "big", recipe)
+    broken = damaged(release, tmp_path, "big_1", "model.safetensors", 65 * MIB)
+    with pytest.raises(ContentError, match=r"model\.safetensors.*part 2"):
+        site.publish(broken)
+    assert not [key for key in site.objects() if "/checkpoints/" in key]
+    receipt = site.publish(release)
+    assert receipt is not None
+    [sent] = [item for item in receipt.objects if item.key.endswith("model.safetensors")]
+    assert sent.checksum.endswith("-2")
+
+
+def test_verify_first_finds_every_wrong_byte_before_anything_is_sent(
+    site: Site, tmp_path: Path, small: TrustedRelease
+) -> None:
+    broken = damaged(small, tmp_path, "point_1", "model.safetensors", 100)
+    file = small.manifest.checkpoint("point_1").files[0]
+    flip(broken.directory / "point_1.tar", file.offset)
+    image = small.manifest.bundle.file("containers/atlas__1.0.0.tar")
+    flip(broken.directory / small.manifest.bundle.archive, image.offset + 2000)
+    before = site.state()
+    with pytest.raises(ContentError) as caught:
+        site.publish(broken, verify_first=True)
+    for name in ("model.safetensors", file.path, small.manifest.bundle.archive):
+        assert name in str(caught.value)
+    assert site.state() == before
+
+
+def test_a_wrong_byte_in_an_image_never_gets_a_tag(
+    site: Site, tmp_path: Path, small: TrustedRelease
+) -> None:
+    copy = tmp_path / "damaged"
+    shutil.copytree(small.directory, copy)
+    image = small.manifest.bundle.file("containers/atlas__1.0.0.tar")
+    flip(copy / small.manifest.bundle.archive, image.offset + 2000)
+    with pytest.raises(ContentError, match=r"atlas__1\.0\.0\.tar"):
+        site.publish(replace(small, directory=copy))
+    assert site.registry.digest(ImageTag("atlas", "1.0.0")) is None
+    assert not site.cluster.upgrades
+
+
+def test_a_truncated_archive_sends_nothing(
+    site: Site, tmp_path: Path, small: TrustedRelease
+) -> None:
+    copy = tmp_path / "damaged"
+    shutil.copytree(small.directory, copy)
+    with (copy / "point_1.tar").open("r+b") as stream:
+        stream.truncate(4096)
+    before = site.state()
+    with pytest.raises(ContentError, match=r"point_1\.tar"):
+        site.plan(replace(small, directory=copy))
+    assert site.state() == before
+
+
+def test_an_absent_archive_that_is_needed_is_named(
+    site: Site, tmp_path: Path, small: TrustedRelease
+) -> None:
+    copy = tmp_path / "partial"
+    shutil.copytree(small.directory, copy)
+    (copy / "point_1.tar").unlink()
+    with pytest.raises(ContentError, match=r"point_1\.tar: absent, and s3://.* lacks 4 objects"):
+        site.plan(replace(small, directory=copy))
+
+
+def test_an_absent_archive_whose_checkpoint_is_there_is_fine(
+    site: Site, tmp_path: Path, small: TrustedRelease
+) -> None:
+    site.publish(small)
+    copy = tmp_path / "partial"
+    shutil.copytree(small.directory, copy)
+    (copy / "point_1.tar").unlink()
+    assert not site.plan(replace(small, directory=copy)).pending
+
+
+def test_a_model_that_the_target_leaves_out_is_not_sent(site: Site, small: TrustedRelease) -> None:
+    site.target = replace(site.target, models=(ModelTarget(key="laguna-two"),))
+    site.publish(small)
+    checkpoints = {key.split("/")[2] for key in site.objects() if "/checkpoints/" in key}
+    assert checkpoints == {"laguna-two"}
+    assert list(yaml.safe_load(site.values_path.read_text())["models"]) == ["laguna-two"]
+
+
+def test_a_stopped_run_is_finished_by_the_next(site: Site, small: TrustedRelease) -> None:
+    """Fail at each call that changes the destination, once; then the run goes through."""
+    calls = 0
+
+    class Killed(BaseException):
+        pass
+
+    class Fragile:
+        """Forwards to a real thing, and dies before its n-th change."""
+
+        def __init__(self, real: object, deadline: int) -> None:
+            self.real, self.deadline = real, deadline
+
+        def __getattr__(self, name: str) -> object:
+            nonlocal calls
+            if name in {"put", "upload", "replace", "push", "apply", "upgrade"}:
+                calls += 1
+                if calls == self.deadline:
+                    raise Killed(name)
+            return getattr(self.real, name)
+
+    receipt = None
+    store, registry, cluster = site.store, site.registry, site.cluster
+    for deadline in range(1, 100):
+        calls = 0
+        fragile: list[Any] = [Fragile(real, deadline) for real in (store, registry, cluster)]
+        broken = replace(site, store=fragile[0], registry=fragile[1], cluster=fragile[2])
+        try:
+            receipt = broken.publish(small)
+        except Killed:
+            continue
+        break
+    # Each death but the last left one change for the next run, so there is little left to do.
+    assert deadline > 4
+    assert site.plan(small).pending == ()
+    assert receipt is not None
+    assert cluster.upgrades == 1
+
+
+def test_pods_are_waited_for_after_a_run_that_was_killed_while_waiting(
+    site: Site, small: TrustedRelease
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def die(ready: list[Any], look: int) -> list[Any]:
+        raise Killed
+
+    site.cluster.watch = die
+    with pytest.raises(Killed):
+        site.publish(small)
+    site.cluster.watch = lambda ready, look: ready[:-1] if look == 2 else ready
+    receipt = site.publish(small)
+    assert receipt is not None
+    assert site.cluster.upgrades == 1
+    assert site.plan(small).pending == ()
+
+
+def test_a_new_release_leaves_the_old_checkpoints(site: Site, small: TrustedRelease) -> None:
+    site.publish(small)
+    before = {key for key in site.objects() if "/checkpoints/" in key}
+    checkpoints = {**SMALL.checkpoints, "point_1": {"model.safetensors": noise(100, 9)}}
+    recipe = replace(SMALL, sequence=2, checkpoints=checkpoints)
+    newer = make_publishable(site.directory.parent / "newer", recipe)
+    site.publish(newer)
+    after = {key for key in site.objects() if "/checkpoints/" in key}
+    assert before < after
+    assert len(after - before) == 1
+    assert site.cluster.upgrades == 2
+
+
+def test_an_older_release_is_refused_unless_named(site: Site, small: TrustedRelease) -> None:
+    newer = make_publishable(site.directory.parent / "newer", replace(SMALL, sequence=2))
+    site.publish(newer)
+    before = site.state()
+    for allow in (NOTHING_ALLOWED, Allowances(rollback=2)):
+        with pytest.raises(StaleError, match="sequence 1, expected 2") as caught:
+            site.publish(small, allow=allow)
+        assert caught.value.exit_status == 6
+    assert site.state() == before
+    receipt = site.publish(small, allow=Allowances(rollback=1))
+    assert receipt is not None
+    assert receipt.allowances == ("rollback to sequence 1 below 2",)
+    pointer = json.loads(site.store.get("llm/releases/current.json", limit=4096))
+    assert (pointer["release"], pointer["sequence"], pointer["highest"]) == ("demo-2026.11.1", 1, 2)
+    with pytest.raises(StaleError):
+        site.plan(small)
+
+
+def test_a_crash_after_the_chart_does_not_open_the_way_back(
+    site: Site, small: TrustedRelease
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    site.publish(small)
+    newer = make_publishable(site.directory.parent / "newer", replace(SMALL, sequence=2))
+
+    def die() -> None:
+        raise Killed
+
+    site.cluster.before_upgrade = die
+    with pytest.raises(Killed):
+        site.publish(newer)
+    with pytest.raises(StaleError):
+        site.plan(small)
+
+
+def test_an_expired_release_needs_a_reason(site: Site, tmp_path: Path) -> None:
+    release = make_publishable(tmp_path / "old", replace(SMALL, expires="2026-11-19T00:00:00Z"))
+    with pytest.raises(StaleError, match="expired at 2026-11-19T00:00:00Z"):
+        site.plan(release)
+    receipt = site.publish(release, allow=Allowances(expired_reason="the new one is on its way"))
+    assert receipt is not None
+    assert receipt.allowances == ("expired at 2026-11-19T00:00:00Z: the new one is on its way",)
+
+
+def test_a_secret_that_people_made_is_not_touched(site: Site, small: TrustedRelease) -> None:
+    site.cluster.add_secret("vllm-auth", {"VLLM_API_KEY": "theirs"})
+    with pytest.raises(ConflictError, match=r"secret vllm-auth: .*not made by bundle"):
+        site.publish(small)
+    assert not site.objects()
+    site.target = replace(site.target, api_key=SecretSource(name="vllm-auth"))
+    site.publish(small)
+    assert site.cluster.secret("vllm-auth") == {"VLLM_API_KEY": "theirs"}
+
+
+def test_our_own_secret_is_updated(site: Site, small: TrustedRelease) -> None:
+    site.cluster.add_secret("vllm-auth", {"VLLM_API_KEY": "old"}, label="bundle")
+    site.publish(small)
+    assert site.cluster.secret("vllm-auth") == {"VLLM_API_KEY": API_KEY}
+
+
+def test_a_secret_that_must_exist_is_named_with_the_command(
+    site: Site, small: TrustedRelease
+) -> None:
+    site.target = replace(site.target, api_key=SecretSource(name="my-key"))
+    command = (
+        f"kubectl create secret generic my-key --namespace {NAMESPACE} "
+        "--from-file=VLLM_API_KEY=FILE_WITH_IT"
+    )
+    with pytest.raises(ConflictError, match=command):
+        site.publish(small)
+    site.cluster.add_secret("my-key", {"api-key": "x"})
+    with pytest.raises(ConflictError, match="secret my-key: has no VLLM_API_KEY"):
+        site.publish(small)
+
+
+def test_a_changed_target_is_one_new_revision(site: Site, small: TrustedRelease) -> None:
+    site.publish(small)
+    site.target = replace(site.target, values={"models": {"point": {"replicas": 2}}})
+    plan = site.plan(small)
+    assert [(step.kind, step.detail) for step in plan.pending] == [
+        (Kind.CHART, "values change"),
+        (Kind.PODS, "to wait for"),
+    ]
+    site.publish(small, plan)
+    assert site.cluster.upgrades == 2
+
+
+def test_a_failed_revision_is_repaired(site: Site, small: TrustedRelease) -> None:
+    site.publish(small)
+    site.cluster.set_status("failed")
+    site.publish(small)
+    assert site.cluster.upgrades == 2
+
+
+def test_a_chart_that_names_another_image_is_not_installed(
+    site: Site, small: TrustedRelease
+) -> None:
+    # A sidecar would be the like; this chart has no way for one, so the closure is shown the
+    # objects of a chart that has.
+    class Sidecar(FakeCluster):
+        def render(self, chart: Path, values: Path) -> list[Any]:
+            spec = {"containers": [{"name": "spy", "image": "docker.io/spy:latest"}]}
+            return [{"kind": "Pod", "metadata": {"name": "x"}, "spec": spec}]
+
+    site.cluster = Sidecar()
+    with pytest.raises(CheckError, match=r"Pod/x, spy: docker\.io/spy:latest") as caught:
+        site.publish(small)
+    assert caught.value.exit_status == 8
+    assert not site.objects()
+
+
+def test_an_image_that_vanished_meanwhile_stops_the_chart(
+    site: Site, small: TrustedRelease
+) -> None:
+    site.publish(small)
+    site.cluster.set_status("failed")
+    plan = site.plan(small)
+
+    class Gone:
+        def digest(self, image: ImageTag) -> Digest | None:
+            return None
+
+        def push(self, archive: Path, image: ImageTag) -> Digest:
+            raise AssertionError
+
+    site.registry = Gone()
+    with pytest.raises(CheckError, match="at the registry, got nothing"):
+        site.publish(small, plan)
+    assert site.cluster.upgrades == 1
+
+
+def test_values_that_the_chart_refuses_are_found_before_anything_is_sent(
+    site: Site, small: TrustedRelease
+) -> None:
+    site.target = replace(site.target, values={"nonsense": 1})
+    with pytest.raises(BundleError, match="nonsense") as caught:
+        site.publish(small)
+    assert caught.value.exit_status == 9
+    assert not site.objects()
+
+
+def test_a_directory_that_takes_no_receipt_is_found_first(
+    site: Site, small: TrustedRelease, tmp_path: Path
+) -> None:
+    with pytest.raises(DeniedError, match="nowhere"):
+        publish(
+            site.plan(small),
+            small,
+            site.target,
+            site.destination,
+            secrets=read_secrets(site.target),
+            values_path=site.values_path,
+            receipts=tmp_path / "nowhere",
+            now=NOW,
+        )
+    assert not site.objects()
+
+
+def test_extra_objects_beside_a_checkpoint_are_named(site: Site, small: TrustedRelease) -> None:
+    checkpoint = small.manifest.checkpoint("point_1")
+    key = f"llm/checkpoints/point/{checkpoint.identity.id16}/other.bin"
+    site.store.put(key, b"x")
+    site.plan(small)
+    assert [e for e in site.events if isinstance(e, Noted) and "other.bin" in e.text]
+
+
+class Careless:
+    """A store that takes bytes whatever their checksum says, as some servers do."""
+
+    def __init__(self, real: ObjectStore) -> None:
+        self.real = real
+        self.read_back: set[str] = set()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.real, name)
+
+    def checks_content(self, prefix: str) -> bool:
+        return False
+
+    def read(self, key: str, offset: int, length: int) -> Iterator[bytes]:
+        self.read_back.add(key)
+        return self.real.read(key, offset, length)
+
+
+def test_with_a_careless_store_parts_are_hashed_and_objects_read_back(
+    site: Site, tmp_path: Path, small: TrustedRelease
+) -> None:
+    careless: Any = Careless(site.store)
+    site.store = careless
+    broken = damaged(small, tmp_path, "point_1", "model.safetensors", 100)
+    with pytest.raises(ContentError, match=r"model\.safetensors"):
+        site.publish(broken)
+    receipt = site.publish(small)
+    assert receipt is not None
+    assert not receipt.store_checks_content
+    assert careless.read_back == {key for key in site.objects() if "/checkpoints/" in key}
+    assert "hashed before it is sent" in site.said

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from bundler.digest import Digest
+from bundler.errors import MalformedError
+from bundler.jsontext import write_json
+from bundler.receipt import (
+    ChartReceipt,
+    ImageReceipt,
+    ObjectReceipt,
+    Receipt,
+    decode_receipt,
+    encode_receipt,
+)
+from bundler.reference import ImageTag
+
+SOME, OTHER = Digest.of(b"some"), Digest.of(b"other")
+RECEIPT = Receipt(
+    release="demo-1.0.0",
+    manifest=SOME,
+    sequence=3,
+    signatures=("0123abcd",),
+    time="2026-11-20T12:00:00Z",
+    tool="1.0",
+    bucket="s3://models/llm",
+    store_checks_content=True,
+    images=(
+        ImageReceipt(
+            tag=ImageTag("atlas", "1"),
+            source_digest=OTHER,
+            digest=SOME,
+            reference=f"r/atlas@{SOME}",
+            sent=True,
+        ),
+    ),
+    objects=(ObjectReceipt(key="k", size=0, digest=SOME, checksum="c-2", sent=False),),
+    chart=ChartReceipt(
+        namespace="n",
+        release="inference",
+        chart="inference-1.0.0",
+        revision=4,
+        values_digest=OTHER,
+        changed=True,
+    ),
+    allowances=("rollback to sequence 3 below 4",),
+    done=("image atlas:1",),
+)
+
+
+def test_a_receipt_reads_back() -> None:
+    assert decode_receipt(encode_receipt(RECEIPT), name="r") == RECEIPT
+
+
+def test_names_sort_by_time_and_tell_contents_apart() -> None:
+    later = replace(RECEIPT, time="2026-11-20T12:00:01Z")
+    other = replace(RECEIPT, sequence=4)
+    assert RECEIPT.name.startswith("20261120T120000Z-")
+    assert RECEIPT.name < later.name
+    assert len({RECEIPT.name, later.name, other.name}) == 3
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"{}", b"[]", write_json({"formatVersion": 2}), encode_receipt(RECEIPT).replace(b"c-2", b"")],
+)
+def test_what_is_no_receipt_is_refused(content: bytes) -> None:
+    with pytest.raises(MalformedError):
+        decode_receipt(content, name="r")
