@@ -109,6 +109,8 @@ class _Reader:
         self._positions.setdefault(path, (mark.line + 1, mark.column + 1))
         if len(path) > _MAX_DEPTH:
             self._refuse(node, f"nested more than {_MAX_DEPTH} deep")
+        if not isinstance(node, ScalarNode) and node.tag not in {f"{_TAGS}map", f"{_TAGS}seq"}:
+            self._refuse(node, f"tag {node.tag!r} is not taken")
         if isinstance(node, MappingNode):
             return self._mapping(node, path)
         if isinstance(node, SequenceNode):

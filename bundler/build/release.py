@@ -83,24 +83,11 @@ def build_release(
         pinned = pin_images(spec, spec_path.parent, lock, images)
         sources = read_sources(spec, spec_path.parent, lock, emit)
         check_space(out_dir, _needed(pinned, sources))
+        chart_files = _chart_files(spec, sources, charts, place.scratch)
         fetched = list(
             fetch_images(pinned, images, scratch=place.scratch, mtime=spec.mtime, emit=emit)
         )
-        preset = preset_chart(
-            sources.chart,
-            version=spec.chart.version,
-            app_version=spec.release.version,
-            images=[image.tag for image, _ in fetched],
-            name=sources.chart_name,
-        )
-        check_closure(
-            preset,
-            images=[image.tag for image, _ in fetched],
-            charts=charts,
-            scratch=place.scratch,
-            name=sources.chart_name,
-        )
-        manifest = _write_archives(place, spec, lock, sources, preset, fetched, emit)
+        manifest = _write_archives(place, spec, lock, sources, chart_files, fetched, emit)
         _write_sums(place.release, manifest)
         prove_release(place.release)
     built = lock or lock_of(manifest, spec, sources)
@@ -114,6 +101,22 @@ def _needed(pinned: tuple[PinnedImage, ...], sources: Sources) -> int:
     bundled = sum(image.size for image in pinned)
     checkpoints = sum(checkpoint.archive_bytes for checkpoint in sources.checkpoints)
     return scratch_bytes(pinned) + bundled + checkpoints + _SMALL_FILES_BYTES
+
+
+def _chart_files(
+    spec: Spec, sources: Sources, charts: ChartRenderer, scratch: Path
+) -> dict[str, bytes]:
+    """Give the chart as it goes into the bundle, proven to name images of the release only."""
+    tags, name = [image.tag for image in spec.images], sources.chart_name
+    preset = preset_chart(
+        sources.chart,
+        version=spec.chart.version,
+        app_version=spec.release.version,
+        images=tags,
+        name=name,
+    )
+    check_closure(preset, images=tags, charts=charts, scratch=scratch, name=name)
+    return preset
 
 
 def _require_writable(lock_file: Path) -> None:

@@ -86,7 +86,7 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except Exception:  # noqa: BLE001 - the boundary: a defect of ours ends in the log
-        click.echo(f"error: a defect of bundle itself; details are in {_log()}", err=True)
+        click.echo(f"error: a defect of bundle itself; {_keep(traceback.format_exc())}", err=True)
         sys.exit(1)
     sys.exit(0)
 
@@ -104,10 +104,14 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:
     sys.exit(128 + number)
 
 
-def _log() -> Path:
+def _keep(details: str) -> str:
+    """Write a traceback to the log; give where it is, or the text itself where nothing writes."""
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     log = Path(state, "bundle", "defects.log")
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as file:
-        file.write(traceback.format_exc() + "\n")
-    return log
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a", encoding="utf-8") as file:
+            file.write(details + "\n")
+    except OSError:
+        return details
+    return f"details are in {log}"

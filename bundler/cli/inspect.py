@@ -19,6 +19,9 @@ from bundler.cli.options import (
 )
 from bundler.describe import Section, describe_path
 
+# Columns where no terminal says how wide it is: enough for a digest and a path in one line.
+_PIPED_WIDTH = 200
+
 
 @click.command()
 @click.argument("path", type=ANY_PATH)
@@ -37,6 +40,8 @@ def command(
         print_json(description.to_dict())
         return
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _PIPED_WIDTH
     for section in description.sections():
         console.print(_table(section))
     if not description.signatures:

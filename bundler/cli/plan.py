@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -18,7 +19,7 @@ from bundler.cli.options import (
 from bundler.cli.render import Watcher
 from bundler.describe import size_text
 from bundler.errors import CHANGES_PENDING
-from bundler.publish import Allowances, Plan, State, make_plan, require_no_conflicts
+from bundler.publish import Allowances, Plan, State, Step, make_plan, require_no_conflicts
 
 _MARKS = {State.PRESENT: ("=", "green"), State.TO_DO: ("+", "yellow"), State.CONFLICT: ("!", "red")}
 
@@ -70,17 +71,29 @@ def plan_of(publication: Publication, now: str, allowed: Allowances) -> Plan:
 
 
 def show_plan(plan: Plan, *, err: bool = False) -> None:
-    """Print a plan for people: a line a step, then the sum."""
-    for step in plan.steps:
-        mark, color = _MARKS[step.state]
-        size = f"  {size_text(step.size)}" if step.size and step.state is State.TO_DO else ""
-        click.echo(click.style(f"{mark} {step}{size}", fg=color), err=err)
-    if not plan.pending and not plan.conflicts:
+    """Print a plan for people: a line a step, or for the files of one checkpoint; then the sum."""
+    for (state, text), steps in _grouped(plan.steps).items():
+        mark, color = _MARKS[state]
+        size = sum(step.size for step in steps) if state is State.TO_DO else 0
+        count = f" ({len(steps)} files)" if len(steps) > 1 else ""
+        line = f"{mark} {text}{count}" + (f"  {size_text(size)}" if size else "")
+        click.echo(click.style(line, fg=color), err=err)
+    pending, conflicts = len(plan.pending), len(plan.conflicts)
+    if not pending and not conflicts:
         click.echo(f"{plan.release}: all is there; nothing to do", err=err)
         return
     click.echo(
-        f"{plan.release}: {len(plan.pending)} to do ({size_text(plan.pending_bytes)} to send), "
-        f"{len(plan.steps) - len(plan.pending) - len(plan.conflicts)} present, "
-        f"{len(plan.conflicts)} in conflict",
+        f"{plan.release}: {pending} to do ({size_text(plan.pending_bytes)} to send), "
+        f"{len(plan.steps) - pending - conflicts} present, {conflicts} in conflict",
         err=err,
     )
+
+
+def _grouped(steps: Iterable[Step]) -> dict[tuple[State, str], list[Step]]:
+    """Take the files of one checkpoint together where they stand alike; a conflict stays alone."""
+    groups: dict[tuple[State, str], list[Step]] = {}
+    for step in steps:
+        together = step.group and step.state is not State.CONFLICT
+        text = f"checkpoint {step.group}" if together else str(step)
+        groups.setdefault((step.state, text), []).append(step)
+    return groups

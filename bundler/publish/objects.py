@@ -41,7 +41,14 @@ def plan_checkpoint(
         key, file = item
         state, detail = _state(store, key, file, listed.get(key), emit)
         size = file.size if state is State.TO_DO else 0
-        return Step(kind=Kind.CHECKPOINT_FILE, name=key, state=state, detail=detail, size=size)
+        return Step(
+            kind=Kind.CHECKPOINT_FILE,
+            name=key,
+            state=state,
+            detail=detail,
+            size=size,
+            group=str(place),
+        )
 
     with ThreadPoolExecutor(_THREADS) as threads:
         return list(threads.map(step, wanted.items()))

@@ -39,6 +39,7 @@ class Step:
         name: Image with its tag, object key, or name in the cluster; unique within its kind.
         detail: What is there, or what would change; for people, never a secret.
         size: Bytes that would be sent, where it is to do.
+        group: What it is a piece of, such as a checkpoint's address; empty where it stands alone.
     """
 
     kind: Kind
@@ -46,6 +47,7 @@ class Step:
     state: State
     detail: str = ""
     size: int = 0
+    group: str = ""
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}" + (f": {self.detail}" if self.detail else "")

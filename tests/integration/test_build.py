@@ -15,7 +15,7 @@ import pytest
 from bundler.archive.bundle import open_bundle
 from bundler.archive.oci import read_archive_layout
 from bundler.build import BuiltRelease, lock_release
-from bundler.errors import ContentError, MalformedError
+from bundler.errors import ConflictError, ContentError, MalformedError
 from bundler.lockfile import lock_path, read_lock
 from bundler.manifest_codec import decode_manifest
 from bundler.tools.skopeo import Skopeo
@@ -220,3 +220,12 @@ def test_a_stale_lock_is_refused(spec_path: Path, tmp_path: Path) -> None:
     error = refused(spec_path, tmp_path / "out", MalformedError, lock)
     assert "chart: spec says ./chart, lock says chart" in str(error)
     assert "bundle lock" in (error.hint or "")
+
+
+def test_a_release_is_never_overwritten(spec_path: Path, tmp_path: Path) -> None:
+    first = build(spec_path, tmp_path / "out")
+    before = (first.directory / "SHA256SUMS").stat()
+    with pytest.raises(ConflictError, match="found something"):
+        build(spec_path, tmp_path / "out", first.lock)
+    assert (first.directory / "SHA256SUMS").stat() == before
+    assert list((tmp_path / "out").iterdir()) == [first.directory]

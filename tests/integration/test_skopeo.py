@@ -15,10 +15,7 @@ from bundler.digest import Digest
 from bundler.errors import (
     BundleError,
     DeniedError,
-    MalformedError,
     NotFoundError,
-    ToolError,
-    ToolNotFoundError,
     WorldError,
 )
 from bundler.process import run
@@ -282,49 +279,6 @@ def test_a_path_that_skopeo_would_misread_is_refused(tmp_path: Path) -> None:
     source = LayoutSource(str(tmp_path / "source"), "1.0.0")
     with pytest.raises(WorldError, match="':'"):
         SKOPEO.fetch(source, tmp_path / "a:b")
-
-
-class Answers:
-    """Takes the place of ``process.run`` and says one thing."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def __call__(
-        self,
-        argv: Sequence[str],
-        *,
-        stdin: bytes = b"",
-        env: Mapping[str, str] | None = None,
-        timeout: float | None = None,
-    ) -> str:
-        return self.text
-
-
-@pytest.mark.parametrize("text", ["skopeo version 1.8.0\n", "something else\n"])
-def test_an_old_skopeo_is_refused(text: str) -> None:
-    with pytest.raises(ToolError, match=r"expected 1\.9 or newer"):
-        Skopeo(run=Answers(text)).require()
-
-
-def test_a_missing_skopeo_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(ToolNotFoundError, match="skopeo"):
-        SKOPEO.require()
-
-
-@pytest.mark.parametrize(
-    "manifest",
-    [
-        '{"mediaType": "application/vnd.docker.distribution.manifest.v1+prettyjws"}',
-        '{"layers": [{"size": -1}]}',
-        '{"layers": [{"size": 1.5}]}',
-        "not JSON",
-    ],
-)
-def test_a_manifest_that_we_do_not_read_is_refused(manifest: str) -> None:
-    with pytest.raises(MalformedError):
-        Skopeo(run=Answers(manifest)).resolve(RegistrySource("a.example/x", "1"))
 
 
 def assert_one_line(error: BundleError) -> None:
