@@ -99,16 +99,20 @@ class _Reader:
     def _compose(self, text: str) -> Node | None:
         if any(char in text for char in "\x85\u2028\u2029\ufeff"):
             raise ValueError("has a line break or mark that YAML readers take in two ways")
+        depth = 0
         for event in yaml.parse(text, yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
                 self._refuse(event, "anchors and aliases are not taken")
+            # Composing takes time that grows with the square of the depth.
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > _MAX_DEPTH:
+                self._refuse(event, f"nested more than {_MAX_DEPTH} deep")
         return yaml.compose(text, yaml.SafeLoader)
 
     def _value(self, node: Node, path: Path) -> object:
         mark = node.start_mark
         self._positions.setdefault(path, (mark.line + 1, mark.column + 1))
-        if len(path) > _MAX_DEPTH:
-            self._refuse(node, f"nested more than {_MAX_DEPTH} deep")
         if not isinstance(node, ScalarNode) and node.tag not in {f"{_TAGS}map", f"{_TAGS}seq"}:
             self._refuse(node, f"tag {node.tag!r} is not taken")
         if isinstance(node, MappingNode):

@@ -29,9 +29,9 @@ from bundler.tools.skopeo import Skopeo
 @lock_option
 @json_option
 def command(spec_file: Path, out_dir: Path, lock_file: Path | None, as_json: bool) -> None:
-    """Build the release that SPEC describes: DIR/<name>-<version>.
+    """Build a release: the bundle, the checkpoint archives, their manifest.
 
-    Holds every source against the lock while reading it; writes the lock where there is none.
+    Makes DIR/<name>-<version> of what SPEC says. Holds every source against the lock while reading it; writes the lock where there is none.
     The same lock gives the same bytes.
     """
     spec = load_spec(spec_file)

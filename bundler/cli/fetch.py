@@ -39,9 +39,9 @@ def command(
     digest: Digest | None,
     checkpoint: str | None,
 ) -> None:
-    """Bring the files below SOURCE (s3://BUCKET/PREFIX) to the directory DESTINATION.
+    """Bring a checkpoint from S3 to a directory (runs in the pod).
 
-    With --manifest, --manifest-sha256 and --checkpoint every part is verified while it is
+    SOURCE is s3://BUCKET/PREFIX. With --manifest, --manifest-sha256 and --checkpoint every part is verified while it is
     written, and no file stays that fails. Without them it is a plain copy. Credentials, region
     and endpoint come by the environment variables that every AWS tool reads.
     """

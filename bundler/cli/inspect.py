@@ -31,9 +31,9 @@ _PIPED_WIDTH = 200
 def command(
     path: Path, key_files: tuple[Path, ...], release_dir: Path | None, as_json: bool
 ) -> None:
-    """Show what a release, or one of its archives, holds; reads no archive.
+    """Show what a release holds.
 
-    Without --key nothing vouches for what is shown.
+    PATH is a release directory or one of its archives; no archive is read. Without --key nothing vouches for what is shown.
     """
     description = describe_path(path, read_keys(key_files), release_dir=release_dir)
     if as_json:

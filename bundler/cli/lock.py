@@ -19,9 +19,9 @@ from bundler.tools.skopeo import Skopeo
 @lock_option
 @json_option
 def command(spec_file: Path, lock_file: Path | None, as_json: bool) -> None:
-    """Pin every source that SPEC names to its digest, in <SPEC>.lock.json.
+    """Pin every source of a release spec to its digest.
 
-    An image is pinned to what its tag names now, a checkpoint to the sha256 of each file. An
+    Writes <SPEC>.lock.json. An image is pinned to what its tag names now, a checkpoint to the sha256 of each file. An
     earlier lock is replaced.
     """
     spec = load_spec(spec_file)

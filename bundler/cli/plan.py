@@ -43,7 +43,9 @@ def command(
     detailed_exitcode: bool,
     as_json: bool,
 ) -> None:
-    """Show what publishing RELEASE would do; changes nothing."""
+    """Show what publish would do, and what is there already.
+
+    Changes nothing."""
     allowed = allowances(allow_rollback, allow_expired, reason)
     with open_publication(release, key_files, target_file) as publication:
         plan = plan_of(publication, utc_now(), allowed)

@@ -55,9 +55,9 @@ def command(
     scratch: Path | None,
     as_json: bool,
 ) -> None:
-    """Bring RELEASE to its target: images, checkpoints, chart, until its models run.
+    """Bring a release to its target, until its models run.
 
-    Shows the plan and carries it out, and nothing else; a conflict in it stops all before a byte
+    Images, checkpoint contents, chart. Shows the plan and carries it out, and nothing else; a conflict in it stops all before a byte
     is sent. Safe to run again at any time: what is there already is not sent.
     """
     api_key = _read_api_key() if api_key_stdin else None

@@ -31,9 +31,9 @@ def command(
     passphrase_fd: int | None,
     as_json: bool,
 ) -> None:
-    """Sign RELEASE: add SHA256SUMS.<key8>.sig beside SHA256SUMS, and change nothing else.
+    """Sign a release.
 
-    Needs SHA256SUMS and MANIFEST.json only, and checks them against each other first.
+    Adds SHA256SUMS.<key8>.sig to RELEASE and changes nothing else. Needs SHA256SUMS and MANIFEST.json only, and checks them against each other first.
     """
     pem = read_limited(key_file, limit=MAX_KEY_BYTES)
     passphrase = None

@@ -36,9 +36,9 @@ def command(
     allow_expired: bool,
     as_json: bool,
 ) -> None:
-    """Check every byte of PATH against what was signed; extracts and changes nothing.
+    """Check a release, or a part of one, against its signature.
 
-    PATH is a release directory, a bundle or checkpoint archive, or a directory that one of them
+    Reads every byte; extracts and changes nothing. PATH is a release directory, a bundle or checkpoint archive, or a directory that one of them
     was extracted to. Every fault is told, with file, part and offset.
     """
     with Watcher() as emit:

@@ -17,9 +17,7 @@ def command(as_json: bool) -> None:
     """Show this version and the formats that it reads."""
     formats = list(range(1, FORMAT_VERSION + 1))
     if as_json:
-        print_json(
-            {"version": __version__, "readsFormats": formats, "writesFormat": FORMAT_VERSION}
-        )
+        print_json({"version": __version__, "reads": formats, "writes": FORMAT_VERSION})
         return
     click.echo(f"bundle {__version__}")
     click.echo(f"reads release formats {', '.join(map(str, formats))}; writes {FORMAT_VERSION}")

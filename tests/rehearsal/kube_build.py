@@ -21,6 +21,8 @@ _SOURCE = Path(__file__).with_name("kubernetes")
 _KEYED = ("main.go", "go.mod", "go.sum")
 _TAGS = ("-tags", "providerless")
 _KEPT_LINES = 20
+# Left to itself, the compiler would go on after kill -9 of us and write into a removed directory.
+_IN_BACKGROUND = ("setpriv", "--pdeathsig", "KILL", "--", "nice", "-n", "5")
 _FOLDED = "  "
 
 
@@ -164,10 +166,11 @@ def _compile(toolchain: _Toolchain, output: Path, progress: Progress) -> None:
     if listing.returncode:
         raise RehearsalError(f"go list: {_FOLDED.join(listing.stderr.splitlines()[-3:])}")
     total = len(listing.stdout.splitlines())
-    argv = ["nice", "-n", "5", toolchain.go, "build", "-v", "-trimpath", *_TAGS]
+    argv = [*_IN_BACKGROUND, toolchain.go, "build", "-v", "-trimpath", *_TAGS]
     argv += ["-ldflags", _linker_flags(), "-o", str(output), "."]
+    scratch = {"GOTMPDIR": str(output.parent)}
     with subprocess.Popen(
-        argv, cwd=_SOURCE, env=_environment(), stderr=subprocess.PIPE, text=True
+        argv, cwd=_SOURCE, env={**_environment(), **scratch}, stderr=subprocess.PIPE, text=True
     ) as go:
         assert go.stderr is not None
         lines = _follow(go.stderr, total, progress)
