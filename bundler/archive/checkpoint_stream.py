@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundler.archive.files import open_source
+from bundler.archive.page_cache import drop_behind
 from bundler.archive.pipeline import HashingWriter
 from bundler.archive.tar import END, header, padding
 from bundler.archive.trouble import blaming
@@ -130,7 +131,8 @@ class CheckpointStream:
             # The digest of a file that has one part is the part's: hash it once.
             hashes = (whole,) if len(pieces) == 1 else (hashlib.sha256(), whole)
             running.parts.append(hashes[0])
-            self._copy(source, file, piece.length, hashes)
+            with drop_behind(file.fileno(), piece.offset, piece.length):
+                self._copy(source, file, piece.length, hashes)
             yield piece.length
         self._running.append(running)
 

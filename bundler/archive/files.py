@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import io
 import os
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Self
 
+from bundler.archive.page_cache import drop_behind
 from bundler.archive.trouble import blaming, world_error
 from bundler.errors import ContentError, MalformedError, printable
 
@@ -206,10 +206,9 @@ class RandomReader:
         with blaming(f"{self.path} at offset {offset}"):
             return os.preadv(self._descriptor, [buffer], offset)
 
-    def forget(self, offset: int, length: int) -> None:
-        """Let the system drop these bytes from its page cache: nobody reads them again soon."""
-        with contextlib.suppress(OSError):
-            os.posix_fadvise(self._descriptor, offset, length, os.POSIX_FADV_DONTNEED)
+    def drop_behind(self, offset: int, length: int) -> AbstractContextManager[None]:
+        """Read a range in this block without leaving it in memory, unless it was there before."""
+        return drop_behind(self._descriptor, offset, length)
 
     def close(self) -> None:
         """Give the descriptor back."""

@@ -56,7 +56,8 @@ def feed(whole: Hash, reader: RandomReader, offset: int, length: int) -> None:
         WorldError: The disk fails; the message names the offset.
     """
     buffer = memoryview(bytearray(min(length, READ_BYTES)))
-    for done in range(0, length, READ_BYTES):
-        view = buffer[: length - done]
-        reader.read_into(offset + done, view)
-        whole.update(view)
+    with reader.drop_behind(offset, length):
+        for done in range(0, length, READ_BYTES):
+            view = buffer[: length - done]
+            reader.read_into(offset + done, view)
+            whole.update(view)

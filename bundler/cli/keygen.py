@@ -28,9 +28,9 @@ def command(
     passphrase_fd: int | None,
     as_json: bool,
 ) -> None:
-    """Make a key pair that signs releases: NAME.key (private) and NAME.pub.
+    """Make a key pair that signs releases.
 
-    The private key is an encrypted PEM file (ECDSA P-256). Give the public one to whoever
+    Writes NAME.key (private) and NAME.pub. The private key is an encrypted PEM file (ECDSA P-256). Give the public one to whoever
     verifies, and its fingerprint by another way.
     """
     private, public = name.with_name(f"{name.name}.key"), name.with_name(f"{name.name}.pub")

@@ -18,7 +18,8 @@ from bundler.release import TrustedRelease, open_release
 from bundler.signing.keys import MAX_KEY_BYTES, PublicKey, read_public_key
 from bundler.spec import Spec, read_spec
 from bundler.stores.opening import open_bucket, open_registry
-from bundler.target import RegistryTarget, Target, read_target
+from bundler.target import RegistryTarget, Target
+from bundler.target_reader import read_target
 from bundler.tools.cluster import open_cluster
 from bundler.tools.skopeo import Skopeo
 from bundler.yamltext import MAX_YAML_BYTES, read_yaml

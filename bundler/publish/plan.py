@@ -71,14 +71,12 @@ class Plan:
         release: Name of the release's directory.
         manifest: Digest of the manifest that it was made from.
         steps: In the order in which they are carried out.
-        previous_sequence: The highest sequence that was deployed before; 0 for none.
         allowances: What was allowed by name although it is stale, for the receipt.
     """
 
     release: str
     manifest: Digest
     steps: tuple[Step, ...]
-    previous_sequence: int = 0
     allowances: tuple[str, ...] = ()
 
     @property

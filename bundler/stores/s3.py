@@ -146,7 +146,7 @@ class S3Store:
                         position += len(chunk)
                         yield chunk
             except (HTTPClientError, IncompleteReadError) as error:
-                failures = 1 if position > start else failures + 1
+                failures = 1 if position - start >= _CHUNK else failures + 1
                 if failures >= _ATTEMPTS:
                     raise explain(error, self._place(key)) from error
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,9 +20,10 @@ from bundler.errors import (
     ConflictError,
     ContentError,
     DeniedError,
+    MalformedError,
     StaleError,
 )
-from bundler.events import Event, Noted, Started
+from bundler.events import Emit, Event, Noted, Started
 from bundler.parts import MIB, s3_checksum
 from bundler.publish import Allowances, Destination, Kind, Plan, make_plan, publish, read_secrets
 from bundler.publish.pointer import NOTHING_ALLOWED
@@ -53,6 +56,14 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> TrustedRelease:
     return make_publishable(tmp_path_factory.mktemp("release") / "demo")
 
 
+@pytest.fixture(scope="module")
+def big(tmp_path_factory: pytest.TempPathFactory) -> TrustedRelease:
+    """Give a release with a file of two parts."""
+    weights = noise(1 << 20, 3) * 66
+    recipe = Recipe(checkpoints={"big_1": {"model.safetensors": weights}}, models={"big": "big_1"})
+    return make_publishable(tmp_path_factory.mktemp("release") / "big", recipe)
+
+
 @dataclass
 class Site:
     """One destination, and an operator's directory."""
@@ -63,6 +74,7 @@ class Site:
     directory: Path
     cluster: FakeCluster = field(default_factory=FakeCluster)
     events: list[Event] = field(default_factory=list)
+    emit: Emit | None = None
 
     @property
     def destination(self) -> Destination:
@@ -102,7 +114,7 @@ class Site:
             now=NOW,
             verify_first=verify_first,
             scratch_parent=self.directory,
-            emit=self.events.append,
+            emit=self.emit or self.events.append,
         )
 
     def objects(self) -> dict[str, StoredObject]:
@@ -309,15 +321,14 @@ def flip(path: Path, offset: int) -> None:
         stream.write(bytes([byte ^ 1]))
 
 
-def test_a_wrong_byte_in_a_large_file_is_named_by_its_part(site: Site, tmp_path: Path) -> None:
-    weights = noise(1 << 20, 3) * 66
-    recipe = Recipe(checkpoints={"big_1": {"model.safetensors": weights}}, models={"big": "big_1"})
-    release = make_publishable(tmp_path / "big", recipe)
-    broken = damaged(release, tmp_path, "big_1", "model.safetensors", 65 * MIB)
+def test_a_wrong_byte_in_a_large_file_is_named_by_its_part(
+    site: Site, tmp_path: Path, big: TrustedRelease
+) -> None:
+    broken = damaged(big, tmp_path, "big_1", "model.safetensors", 65 * MIB)
     with pytest.raises(ContentError, match=r"model\.safetensors.*part 2"):
         site.publish(broken)
     assert not [key for key in site.objects() if "/checkpoints/" in key]
-    receipt = site.publish(release)
+    receipt = site.publish(big)
     assert receipt is not None
     [sent] = [item for item in receipt.objects if item.key.endswith("model.safetensors")]
     assert sent.checksum.endswith("-2")
@@ -430,6 +441,31 @@ def test_a_stopped_run_is_finished_by_the_next(site: Site, small: TrustedRelease
     assert site.plan(small).pending == ()
     assert receipt is not None
     assert cluster.upgrades == 1
+
+
+@pytest.mark.parametrize("moment", ["Advanced(", "verb='push'", "verb='put'", "Waiting("])
+def test_a_run_that_is_killed_is_finished_by_the_next(
+    site: Site, big: TrustedRelease, moment: str
+) -> None:
+    here, there = multiprocessing.Pipe()
+
+    def run() -> None:
+        def tell(event: Event) -> None:
+            if moment in str(event):
+                there.send(None)
+                threading.Event().wait()
+
+        replace(site, emit=tell).publish(big)
+
+    process = multiprocessing.get_context("fork").Process(target=run)
+    process.start()
+    here.recv()
+    process.kill()
+    process.join()
+    receipt = site.publish(big)
+    assert receipt is not None
+    assert not site.plan(big).pending
+    assert not list(site.directory.glob("bundle-publish-*"))
 
 
 def test_pods_are_waited_for_after_a_run_that_was_killed_while_waiting(
@@ -575,6 +611,15 @@ def test_a_chart_that_names_another_image_is_not_installed(
         site.publish(small)
     assert caught.value.exit_status == 8
     assert not site.objects()
+
+
+def test_a_chart_that_is_not_the_one_of_the_manifest_is_refused(
+    site: Site, small: TrustedRelease
+) -> None:
+    [chart] = small.manifest.charts
+    other = replace(small.manifest, charts=(replace(chart, digest=Digest.of(b"other")),))
+    with pytest.raises(MalformedError, match="chart inference: the manifest gives"):
+        site.plan(replace(small, manifest=other))
 
 
 def test_an_image_that_vanished_meanwhile_stops_the_chart(

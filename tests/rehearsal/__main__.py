@@ -43,7 +43,9 @@ def _list(_: argparse.Namespace) -> None:
 
 
 def _env(arguments: argparse.Namespace) -> None:
-    for name, value in rehearsal.find(arguments.name).environment().items():
+    site = rehearsal.find(arguments.name)
+    shown = site.variables() | (site.environment() if arguments.tools else {})
+    for name, value in shown.items():
         print(f"export {name}={shlex.quote(value)}")
 
 
@@ -63,8 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     down.add_argument("name")
     down.set_defaults(run=_down)
     commands.add_parser("list", help="list those of this machine").set_defaults(run=_list)
-    env = commands.add_parser("env", help="print shell variables for the usual tools")
+    env = commands.add_parser("env", help="print shell commands that set what one offers")
     env.add_argument("name")
+    env.add_argument("--tools", action="store_true", help="also what kubectl, aws, skopeo read")
     env.set_defaults(run=_env)
     build = commands.add_parser("build", help="compile Kubernetes if that was not done yet")
     build.set_defaults(run=_build)

@@ -51,6 +51,11 @@ class Site:
     kubeconfig: Path
     enter: Path
 
+    @property
+    def authfile(self) -> Path:
+        """Give the registry's login as the file that skopeo takes as ``--authfile``."""
+        return self.registry_config / "config.json"
+
     def run(
         self,
         argv: Sequence[str | Path],
@@ -100,14 +105,33 @@ class Site:
         kubectl.append(f"--cache-dir={self.state / 'kubectl'}")
         return self.run([*kubectl, *arguments], text=text, check=check).stdout
 
+    def variables(self) -> dict[str, str]:
+        """Give what a shell script wants to know, by names that no tool reads but credentials."""
+        return {
+            "REHEARSAL_ENTER": str(self.enter),
+            "REHEARSAL_STATE": str(self.state),
+            "REHEARSAL_REGISTRY": self.registry,
+            "REHEARSAL_AUTHFILE": str(self.authfile),
+            "REHEARSAL_CA": str(self.ca_file),
+            "REHEARSAL_S3_ENDPOINT": self.s3_endpoint,
+            "REHEARSAL_BUCKET": self.bucket,
+            "REHEARSAL_AWS_ENDPOINT": self.aws_endpoint,
+            "REHEARSAL_KUBECONFIG": str(self.kubeconfig),
+            "AWS_ACCESS_KEY_ID": self.s3_credentials.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.s3_credentials.secret_key,
+        }
+
     def environment(self) -> dict[str, str]:
-        """Give the variables by which the usual tools find this site's servers and logins."""
+        """Give the variables by which the usual tools find this site's servers and logins.
+
+        Tools then trust the site's authority without being told: not for tests of a ``ca`` setting.
+        """
         return {
             "KUBECONFIG": str(self.kubeconfig),
             # Not the user's: each rehearsal's API has the same address.
             "KUBECACHEDIR": str(self.state / "kubectl"),
             "DOCKER_CONFIG": str(self.registry_config),
-            "REGISTRY_AUTH_FILE": str(self.registry_config / "config.json"),
+            "REGISTRY_AUTH_FILE": str(self.authfile),
             "SSL_CERT_FILE": str(self.ca_file),
             "CURL_CA_BUNDLE": str(self.ca_file),
             "REQUESTS_CA_BUNDLE": str(self.ca_file),

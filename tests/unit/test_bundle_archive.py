@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 
 from bundler.archive.bundle import CONTENTS_NAME, Entry, open_bundle, write_bundle
 from bundler.archive.stored_gzip import BLOCK_BYTES, StoredGzipWriter
-from bundler.archive.tar import END, header, padding, with_directories
+from bundler.archive.tar import header
 from bundler.digest import Digest
 from bundler.errors import BundleError, ContentError, MalformedError, NotFoundError, WorldError
 from bundler.events import Advanced, Event, Started
 from bundler.manifest import SLICE_BYTES, Bundle, BundleFile
 from bundler.parts import MIB
 from bundler.sums import read_sums, write_sums
+from tests.tars import MTIME, tar_of
 
-MTIME = 1_793_491_200
 ENTRIES = (
     Entry("README.md", b"# read me\n"),
     Entry("scripts/upload.sh", b"#!/bin/bash\n", executable=True),
@@ -38,13 +38,7 @@ def write(directory: Path, entries: tuple[Entry, ...] = ENTRIES) -> tuple[Path, 
 
 
 def plain_tar(files: Mapping[str, bytes], root: str = "tiny-1") -> bytes:
-    full = {f"{root}/{path}": content for path, content in files.items()}
-    pieces = []
-    for path, directory in with_directories(full):
-        content = full.get(path, b"")
-        pieces += header(path, size=len(content), mtime=MTIME, directory=directory), content
-        pieces.append(padding(len(content)))
-    return b"".join(pieces) + END
+    return tar_of({f"{root}/{path}": content for path, content in files.items()})
 
 
 def signed(out: Path, plain: bytes, bundle: Bundle) -> Bundle:

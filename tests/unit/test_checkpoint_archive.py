@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 import subprocess
 import sys
 import tarfile
 import threading
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -116,14 +114,14 @@ def test_every_digest_is_of_what_the_archive_holds(
 
 def test_a_file_of_several_parts_has_a_digest_for_each(tmp_path: Path) -> None:
     real = tmp_path / "model.safetensors"
-    with real.open("wb") as file:
+    with real.open("wb") as weights:
         for position, piece in (
             (0, b"first"),
             (SMALLEST_PART, b"second"),
             (2 * SMALLEST_PART, b"3"),
         ):
-            file.seek(position)
-            file.write(piece)
+            weights.seek(position)
+            weights.write(piece)
     out = tmp_path / "a.tar"
     events: list[Event] = []
     made = write_checkpoint(
@@ -480,11 +478,9 @@ def test_memory_does_not_grow_with_the_archive(tmp_path: Path) -> None:
     assert int(done.stdout) < 60 << 10  # in KiB
 
 
-def test_many_small_files_take_no_long_time_each(tmp_path: Path) -> None:
-    content = {f"f/{n:05}": b"%d" % n for n in range(2000)}
-    out, made = write(tmp_path, content)
+def test_many_small_files_are_packed_too(tmp_path: Path) -> None:
+    out, made = write(tmp_path, {f"f/{n:05}": b"%d" % n for n in range(1500)})
+    assert len(made.files) == 1500
+    assert made.digest == Digest.of(out.read_bytes())
     assert check_parts(out, made) == []
     check_structure(out, made)
-    assert len(made.files) == 2000
-    assert made.digest.hex == hashlib.sha256(out.read_bytes()).hexdigest()
-    assert time.process_time() > 0

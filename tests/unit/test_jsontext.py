@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from bundler.errors import MalformedError
 from bundler.jsontext import MAX_INTEGER, read_json, write_json
 
-TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=10)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-MAX_INTEGER, MAX_INTEGER) | TEXT,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),

@@ -18,12 +18,12 @@ from bundler.archive.oci import (
     read_layout,
     write_oci_archive,
 )
-from bundler.archive.tar import END, header, padding, walk, with_directories
+from bundler.archive.tar import walk
 from bundler.errors import BundleError, ContentError, MalformedError, WorldError
 from bundler.reference import ImageTag
 from tests.layouts import LAYER, Json, LayoutMaker, make_layout
+from tests.tars import MTIME, tar_of
 
-MTIME = 1_793_491_200
 TAG = ImageTag("atlas", "1.0.0")
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
@@ -49,12 +49,7 @@ def files_of(archive: Path) -> dict[str, bytes]:
 
 
 def repacked(files: dict[str, bytes], out: Path) -> Path:
-    pieces = []
-    for path, directory in with_directories(files):
-        content = files.get(path, b"")
-        pieces += header(path, size=len(content), mtime=MTIME, directory=directory), content
-        pieces.append(padding(len(content)))
-    out.write_bytes(b"".join(pieces) + END)
+    out.write_bytes(tar_of(files))
     return out
 
 

@@ -27,7 +27,7 @@ def read(header: bytes, data_bytes: int) -> TensorFile:
 
 @given(
     st.dictionaries(
-        st.text(st.characters(exclude_categories=("Cs",)), max_size=20).filter(
+        st.text(st.characters(exclude_categories=["Cs"]), max_size=20).filter(
             lambda name: name != "__metadata__"
         ),
         st.tuples(st.sampled_from(sorted(WIDTHS)), st.lists(st.integers(0, 5), max_size=4)),

@@ -3,7 +3,7 @@ from __future__ import annotations
 import io
 import tarfile
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pytest
 from hypothesis import assume, given
@@ -12,22 +12,12 @@ from hypothesis import strategies as st
 from bundler.archive import tar
 from bundler.archive.tar import BLOCK, END, Member, header, padding, walk, with_directories
 from bundler.errors import MalformedError
+from tests.tars import MTIME, tar_of
 
-MTIME = 1_793_491_200
 NAMES = st.text(
-    st.characters(exclude_categories=("C",), exclude_characters="/\\"), min_size=1, max_size=60
+    st.characters(exclude_categories=["C"], exclude_characters="/\\"), min_size=1, max_size=60
 ).filter(lambda name: name not in {".", ".."} and unicodedata.normalize("NFC", name) == name)
 PATHS = st.lists(NAMES, min_size=1, max_size=6).map("/".join)
-
-
-def archive(files: dict[str, bytes], executable: Sequence[str] = ()) -> bytes:
-    pieces = []
-    for path, directory in with_directories(files):
-        content = files.get(path, b"")
-        flag = path in executable
-        own = header(path, size=len(content), mtime=MTIME, directory=directory, executable=flag)
-        pieces += own, content, padding(len(content))
-    return b"".join(pieces) + END
 
 
 def members(content: bytes) -> list[Member]:
@@ -54,7 +44,7 @@ def patched(block: bytes, offset: int, value: bytes) -> bytes:
 @given(files=st.dictionaries(PATHS, st.binary(max_size=1100), max_size=6))
 def test_what_is_written_is_read_by_us_and_by_python(files: dict[str, bytes]) -> None:
     try:
-        content = archive(files)
+        content = tar_of(files)
     except ValueError:
         assume(False)
     found = members(content)
@@ -152,7 +142,7 @@ def test_a_directory_stands_before_what_it_holds() -> None:
 
 
 def test_an_executable_is_told_from_a_plain_file() -> None:
-    content = archive({"a": b"1", "b": b"2"}, executable=["b"])
+    content = tar_of({"a": b"1", "b": b"2"}, executable=["b"])
     assert [member.executable for member in members(content)] == [False, True]
 
 
@@ -293,7 +283,7 @@ FILES = {"d/a": b"12345", "d/b": b"", "e": b"x" * 700}
 
 
 def test_every_byte_that_is_no_files_is_held_to_the_format() -> None:
-    content = archive(FILES)
+    content = tar_of(FILES)
     data = {at for m in members(content) for at in range(m.offset, m.offset + m.size)}
     for at in set(range(len(content))) - data:
         refused(content[:at] + bytes([content[at] ^ 0x10]) + content[at + 1 :])
@@ -307,7 +297,7 @@ def test_a_members_place_and_name_are_in_the_message() -> None:
 
 def test_members_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tar, "MAX_MEMBERS", 1)
-    assert "more than 1 members" in refused(archive({"a": b"", "b": b""}))
+    assert "more than 1 members" in refused(tar_of({"a": b"", "b": b""}))
 
 
 def gnu(info: tarfile.TarInfo) -> bytes:
@@ -335,7 +325,7 @@ def test_noise_is_refused(content: bytes) -> None:
 
 @given(position=st.integers(0, 4000), noise=st.binary(min_size=1, max_size=40))
 def test_a_damaged_archive_is_read_as_written_or_refused(position: int, noise: bytes) -> None:
-    content = archive(FILES)
+    content = tar_of(FILES)
     damaged = content[:position] + noise + content[position + len(noise) :]
     try:
         found = members(damaged)

@@ -7,7 +7,8 @@ import pytest
 
 from bundler.errors import MalformedError
 from bundler.reference import S3Prefix
-from bundler.target import Target, read_target, target_template
+from bundler.target import Target
+from bundler.target_reader import read_target, target_template
 from bundler.yamltext import read_yaml
 
 HEAD = """\

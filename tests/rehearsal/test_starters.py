@@ -1,0 +1,121 @@
+"""The servers on loopback: what they refuse, and that they end with their owner."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import tempfile
+import time
+from base64 import b64encode
+from collections.abc import Callable
+from pathlib import Path
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from types_boto3_s3 import S3Client
+
+from tests.rehearsal import programs
+from tests.rehearsal.aws import CREDENTIALS, aws
+from tests.rehearsal.daemon import Daemon
+from tests.rehearsal.errors import RehearsalError
+from tests.rehearsal.fixtures import need as need_to
+from tests.rehearsal.registry import registry
+from tests.rehearsal.s3 import S3
+from tests.rehearsal.serving import running, scratch_state
+
+
+def client(server: S3, secret: str = "") -> S3Client:
+    return boto3.client(
+        "s3",
+        endpoint_url=server.url,
+        region_name=server.region,
+        aws_access_key_id=server.credentials.access_key,
+        aws_secret_access_key=secret or server.credentials.secret_key,
+    )
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def curl_status(*arguments: str | Path) -> str:
+    curl: list[str | Path] = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", *arguments]
+    return subprocess.run(curl, capture_output=True, text=True, check=False).stdout
+
+
+def test_a_registry_with_tls_and_login_lets_in_only_who_knows_both() -> None:
+    need_to(lambda: programs.require(["docker-registry", "setpriv"]))
+    with registry(tls=True, auth=True) as server:
+        url = f"{server.url}/v2/"
+        known = ["--cacert", server.ca_file or ""]
+        assert curl_status(url) == "000"
+        assert curl_status(*known, url) == "401"
+        assert curl_status(*known, "-u", f"{server.username}:wrong", url) == "401"
+        assert curl_status(*known, "-u", f"{server.username}:{server.password}", url) == "200"
+        assert server.password not in repr(server)
+
+
+def test_s3_refuses_wrong_checksums_secrets_and_buckets(s3: S3, s3_bucket: str) -> None:
+    wrong = b64encode(hashlib.sha256(b"other").digest()).decode()
+    with pytest.raises(ClientError, match="BadDigest"):
+        client(s3).put_object(Bucket=s3_bucket, Key="key", Body=b"x", ChecksumSHA256=wrong)
+    with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
+        client(s3, "wrong").put_object(Bucket=s3_bucket, Key="key", Body=b"x")
+    with pytest.raises(ClientError, match="NoSuchBucket"):
+        client(s3).put_object(Bucket="absent", Key="key", Body=b"x")
+    assert "Contents" not in client(s3).list_objects_v2(Bucket=s3_bucket)
+
+
+def test_the_stand_in_for_aws_gives_a_registry_login() -> None:
+    need_to(lambda: programs.find_in_environment("moto_server"))
+    with aws() as server:
+        ecr = boto3.client(
+            "ecr",
+            endpoint_url=server.url,
+            region_name=server.region,
+            aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+        )
+        assert ecr.get_authorization_token()["authorizationData"]
+
+
+def test_a_server_and_its_files_go_when_its_owner_is_killed() -> None:
+    script = (
+        "import time; from pathlib import Path; from tests.rehearsal.daemon import Daemon;"
+        "from tests.rehearsal.serving import running, scratch_state\n"
+        "with scratch_state('killed') as state:\n"
+        "    argv = ['sleep', '1234.5']\n"
+        "    with running([Daemon(name='sleep', argv=argv)], state):\n"
+        "        print(state, flush=True); time.sleep(60)\n"
+    )
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, cwd=programs.ROOT, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        state = Path(owner.stdout.readline().strip())
+        assert state.is_dir()
+        owner.kill()
+    wait_for(lambda: not state.exists())
+    assert subprocess.run(["pgrep", "-f", "^sleep 1234.5$"], check=False).returncode == 1
+
+
+def test_a_program_that_does_not_start_is_told_with_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    broken = Daemon(name="broken", argv=["sh", "-c", "echo port taken; exit 3"])
+    later = Daemon(name="later", argv=["sleep", "60"], after=["broken"], ready="tcp://127.0.0.1:1")
+    slow = Daemon(name="slow", argv=["sleep", "60"], ready="tcp://127.0.0.1:1")
+    with (
+        scratch_state("broken") as state,
+        pytest.raises(RehearsalError, match=r"broken: ended with status 3: port taken; log: "),
+        running([slow, later, broken], state),
+    ):
+        pass
+    [log] = tmp_path.glob("rehearsal-broken-*.log")
+    assert log.read_text() == "port taken\n"

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from bundler.errors import WorldError
+from bundler.publish.scratch import scratch_directory
+
+
+def test_a_scratch_directory_lives_as_long_as_its_block(tmp_path: Path) -> None:
+    with scratch_directory(tmp_path) as scratch:
+        (scratch / "image.tar").write_bytes(b"x")
+    assert not list(tmp_path.iterdir())
+
+
+def test_it_is_gone_after_an_error_too(tmp_path: Path) -> None:
+    def fail() -> None:
+        with scratch_directory(tmp_path) as scratch:
+            (scratch / "image.tar").write_bytes(b"x")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert not list(tmp_path.iterdir())
+
+
+def _hold(parent: Path, ready: Connection) -> None:
+    with scratch_directory(parent) as scratch:
+        (scratch / "image.tar").write_bytes(b"x")
+        ready.send(scratch)
+        signal.pause()
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next_and_nothing_else(tmp_path: Path) -> None:
+    here, there = multiprocessing.Pipe()
+    other = multiprocessing.get_context("fork").Process(target=_hold, args=(tmp_path, there))
+    other.start()
+    held: Path = here.recv()
+    foreign = tmp_path / "bundle-publish-notes"
+    foreign.mkdir()
+    with scratch_directory(tmp_path):
+        assert held.exists()
+    assert other.pid is not None
+    os.kill(other.pid, signal.SIGKILL)
+    other.join()
+    assert held.exists()
+    with scratch_directory(tmp_path):
+        assert not held.exists()
+    assert list(tmp_path.iterdir()) == [foreign]
+
+
+def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    with pytest.raises(WorldError, match="nowhere"), scratch_directory(tmp_path / "nowhere"):
+        pass
