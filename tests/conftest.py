@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.rehearsal.fixtures import registry, s3, s3_bucket, site
+
 _CACHE = Path.home() / ".cache"
+__all__ = ["registry", "s3", "s3_bucket", "site"]
+
 REQUIRE_TOOLS = "BUNDLE_REQUIRE_TOOLS"
+
+
+# helm, kubectl, aws and the rest lie beside the Python that runs the tests.
+os.environ["PATH"] = f"{Path(sys.prefix, 'bin')}:{os.environ['PATH']}"
 
 
 def missing(what: str) -> None:
@@ -35,7 +44,7 @@ def need() -> Callable[[str], str]:
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Keep the tests away from the user's credentials, configuration and home."""
     for name in list(os.environ):
         if name.startswith(("AWS_", "KUBE", "REGISTRY_AUTH", "DOCKER_", "SSL_CERT")):
@@ -44,4 +53,3 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterat
     monkeypatch.setenv("XDG_CACHE_HOME", os.environ.get("XDG_CACHE_HOME") or str(_CACHE))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    yield

@@ -18,6 +18,7 @@ def open_bucket(
     endpoint: str | None = None,
     region: str | None = None,
     ca: Path | None = None,
+    environment: Mapping[str, str] = os.environ,
 ) -> ObjectStore:
     """Open a bucket with the credentials that boto3 finds; nothing is asked of the server yet.
 
@@ -25,9 +26,11 @@ def open_bucket(
         bucket: Its name; it must exist.
         endpoint: URL of a server that speaks the S3 protocol; None for AWS, or what
             ``AWS_ENDPOINT_URL_S3`` or the AWS profile names.
-        region: The bucket's region; None for what the environment or the profile names.
+        region: The bucket's region; None for what ``AWS_REGION``, which boto3 passes over, or
+            ``AWS_DEFAULT_REGION`` or the profile names.
         ca: PEM file of the authority that the server's certificate is of; None for the usual
             ones, and ``AWS_CA_BUNDLE``.
+        environment: Where ``AWS_REGION`` is looked up; boto3 reads the process's own.
 
     Raises:
         BundleError: The CA or boto3's own configuration cannot be read.
@@ -35,6 +38,7 @@ def open_bucket(
     _check_ca(ca)
     from bundler.stores.s3 import S3Store, connect
 
+    region = region or environment.get("AWS_REGION")
     return S3Store(bucket, connect(endpoint=endpoint, region=region, ca=ca))
 
 

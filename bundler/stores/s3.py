@@ -8,8 +8,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal
-from urllib.parse import urlsplit
+from typing import IO, TYPE_CHECKING
 
 import boto3
 from botocore.config import Config
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 _ATTEMPTS, _CONNECTIONS = 5, 32
 _CONNECT_SECONDS, _READ_SECONDS = 10, 60
 _CHUNK = 1 << 20
-_AWS = (".amazonaws.com", ".amazonaws.com.cn")
 
 
 def connect(
@@ -43,36 +41,21 @@ def connect(
 ) -> S3Client:
     """Make a client with the credentials and settings that boto3 finds in its usual places.
 
+    Where an endpoint is named, here or there, buckets are addressed by path.
+
     Args:
         endpoint: URL of a server that speaks the S3 protocol; None for AWS, or what
             ``AWS_ENDPOINT_URL_S3`` or the profile names.
-        region: The bucket's region; None for what the environment or the profile names.
+        region: The bucket's region; None for ``AWS_DEFAULT_REGION`` or what the profile names.
         ca: PEM file of the authority that the server's certificate is of; None for the usual ones.
 
     Raises:
         BundleError: boto3's configuration names a profile that is not there, or cannot be read.
     """
-    try:
-        session = boto3.session.Session(region_name=region)
-        client = _client(session, endpoint, ca, "auto")
-        host = urlsplit(client.meta.endpoint_url).hostname or ""
-        return client if host.endswith(_AWS) else _client(session, endpoint, ca, "path")
-    except BotoCoreError as error:
-        raise explain(error, Place("", "", endpoint or "")) from error
-    except ValueError as error:
-        raise MalformedError(f"{endpoint}: not the URL of an S3 server") from error
-
-
-def _client(
-    session: boto3.session.Session,
-    endpoint: str | None,
-    ca: Path | None,
-    addressing: Literal["auto", "path"],
-) -> S3Client:
     config = Config(
         # The checksum of each part is known and sent: hashing the body again for its signature
         # would cost more than all the rest.
-        s3={"addressing_style": addressing, "payload_signing_enabled": False},
+        s3={"payload_signing_enabled": False},
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
@@ -81,7 +64,13 @@ def _client(
         max_pool_connections=_CONNECTIONS,
     )
     verify = None if ca is None else str(ca)
-    return session.client("s3", endpoint_url=endpoint, verify=verify, config=config)
+    try:
+        session = boto3.session.Session(region_name=region)
+        return session.client("s3", endpoint_url=endpoint, verify=verify, config=config)
+    except BotoCoreError as error:
+        raise explain(error, Place("", "", endpoint or "")) from error
+    except ValueError as error:
+        raise MalformedError(f"{endpoint}: not the URL of an S3 server") from error
 
 
 class S3Store:

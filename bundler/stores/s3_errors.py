@@ -164,7 +164,7 @@ def code_of(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
-class LostError(Exception):
+class LostError(WorldError):
     """Somebody else came between: look what is there now."""
 
 
@@ -179,7 +179,8 @@ def told(place: Place) -> Iterator[None]:
         yield
     except (ClientError, BotoCoreError) as error:
         if isinstance(error, ClientError) and code_of(error) in _LOST:
-            raise LostError from error
+            text = f"{place}: somebody else came between ({code_of(error)})"
+            raise LostError(text, hint="run again") from error
         raise explain(error, place) from error
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,7 @@ class Built:
 
 
 @pytest.fixture(scope="session")
-def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
+def release(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """Build and sign what ``scripts/demo`` builds, from a vendor's registry of its own."""
     work = tmp_path_factory.mktemp("vendor")
     models = CHECKOUT / "manifests" / "models"
@@ -51,7 +51,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     passphrase.write_text(_PASSPHRASE)
     _call(BUNDLE, "keygen", work / "release", "--passphrase-file", passphrase)
     _call(BUNDLE, "sign", built, "--key", work / "release.key", "--passphrase-file", passphrase)
-    yield Built(built, work / "release.pub")
+    return Built(built, work / "release.pub")
 
 
 @pytest.fixture

@@ -84,8 +84,10 @@ def step_1_namespace(operator: Operator) -> None:
 def step_2_images(operator: Operator, site: Site) -> None:
     operator.type(
         """
-        for image_name in $(find ./containers -name "*.tar" -type f -exec basename {} .tar \\; | sed 's/__.*//' | sort -u); do
-          aws ecr describe-repositories --repository-names "$image_name" --region us-east-1 >/dev/null 2>&1 \\
+        for image_name in $(find ./containers -name "*.tar" -type f -exec basename {} .tar \\; \\
+                            | sed 's/__.*//' | sort -u); do
+          aws ecr describe-repositories --repository-names "$image_name" \\
+              --region us-east-1 >/dev/null 2>&1 \\
             || aws ecr create-repository --repository-name "$image_name" --region us-east-1
         done
         """
@@ -109,7 +111,8 @@ def step_3_checkpoints(operator: Operator, site: Site) -> None:
             """
         )
     operator.type(
-        f"aws s3 cp ./checkpoints s3://{site.bucket}/{PREFIX}/checkpoints --recursive --region us-east-1"
+        f"aws s3 cp ./checkpoints s3://{site.bucket}/{PREFIX}/checkpoints --recursive "
+        "--region us-east-1"
     )
 
 
@@ -180,9 +183,14 @@ def step_7_chart(operator: Operator) -> None:
           -f ./inference_values.yaml
         """
     )
-    # Step 8, and the patience that it asks for.
+    # Step 8, and the patience that it asks for: pods, then the load balancer's own look at them.
     operator.type(
-        f"kubectl wait --for=condition=Available deploy --all -n {NAMESPACE} --timeout=240s"
+        f"""
+        kubectl wait --for=condition=Available deploy --all -n {NAMESPACE} --timeout=240s
+        for host in {" ".join(map(host, MODELS))}; do
+          curl -s --retry 30 --retry-delay 1 https://$host/v1/models >/dev/null
+        done
+        """
     )
 
 
@@ -251,5 +259,5 @@ def test_a_prefix_with_the_archive_in_it_is_named_in_the_downloaders_log(
         f"aws s3 cp ../tiny_sharded_2026.10.tar s3://{site.bucket}/{PREFIX}/wrong/tiny.tar "
         "--region us-east-1"
     )
-    with pytest.raises(subprocess.CalledProcessError, match="tiny.tar"):
+    with pytest.raises(subprocess.CalledProcessError, match=r"tiny\.tar"):
         installed.type(f"bundle fetch s3://{site.bucket}/{PREFIX}/wrong ./nowhere")

@@ -259,13 +259,21 @@ class TestTls:
 
 
 class TestAddressing:
-    def test_an_endpoint_from_the_environment_is_addressed_by_path_as_well(
+    def test_a_bucket_at_an_endpoint_from_the_environment_is_addressed_by_path(
         self, between: Proxy, s3: S3, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # To an IP address, the client library would not put a bucket's name anyway.
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", between.url.replace("127.0.0.1", "localhost"))
         assert open_bucket(s3_bucket, region=s3.region).put("a", b"1")
         assert between.calls[-1].path == f"/{s3_bucket}/a"
+
+    @pytest.mark.parametrize("variable", ["AWS_REGION", "AWS_DEFAULT_REGION"])
+    def test_the_region_comes_from_the_environment(
+        self, between: Proxy, s3_bucket: str, monkeypatch: pytest.MonkeyPatch, variable: str
+    ) -> None:
+        monkeypatch.setenv(variable, "eu-north-1")
+        open_bucket(s3_bucket, endpoint=between.url).head("a")
+        assert "/eu-north-1/s3/" in between.calls[-1].headers["Authorization"]
 
     def test_nothing_about_access_lists_is_sent(
         self, store: ObjectStore, between: Proxy, large: Path
@@ -387,6 +395,7 @@ class TestDownloads:
         with pytest.raises(WorldError, match="a: changed while it was read"):
             list(store.read("a", 0, len(self.CONTENT)))
 
+    @pytest.mark.timeout(60)  # a byte a connection would take for ever
     @pytest.mark.parametrize("cut", [0, 1])
     def test_a_connection_that_breaks_every_time_is_given_up(
         self, store: ObjectStore, between: Proxy, cut: int

@@ -17,6 +17,10 @@ from tests.rehearsal.serving import LOOPBACK, free_ports, running, scratch_state
 # No real account has these; moto asks for none in particular.
 CREDENTIALS = MappingProxyType({"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"})
 
+# What moto 5 gives as ECR's password for its one account (moto/ecr/responses.py): the site's
+# registry asks for the same, so that `aws ecr get-login-password | skopeo login` opens it.
+ECR_PASSWORD = "123456789012-auth-token"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aws:

@@ -7,13 +7,12 @@ the leash that the owner holds (attached only); on standard output goes the one 
 from __future__ import annotations
 
 import os
-import secrets
 import select
 import subprocess
 import sys
 from pathlib import Path
 
-from tests.rehearsal import cgroups, namespaces, programs, records, teardown
+from tests.rehearsal import aws, cgroups, namespaces, programs, records, teardown
 from tests.rehearsal.composition import compose, new_site
 from tests.rehearsal.errors import RehearsalError
 from tests.rehearsal.supervisor import say
@@ -30,7 +29,7 @@ def keep(name: str, state: Path, kube: Path, *, leashed: bool) -> None:
     records.own(name, state).write()
     try:
         teardown.create_state(state)
-        compose(new_site(name, node, state), kube, secrets.token_urlsafe(24))
+        compose(new_site(name, node, state), kube, aws.ECR_PASSWORD)
         cgroups.create(node)
         namespaces.create_network(node)
         _run(node, state, leashed=leashed)

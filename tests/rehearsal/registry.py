@@ -17,7 +17,7 @@ from tests.rehearsal.certificates import Authority, KeyPair
 from tests.rehearsal.daemon import Daemon
 from tests.rehearsal.serving import LOOPBACK, free_ports, running, scratch_state
 
-USERNAME = "rehearsal"
+USERNAME = "AWS"  # as ECR has it, so that the install guide's own login command works
 _BCRYPT_ROUNDS = 4  # the registry checks the password at every request
 
 
