@@ -145,7 +145,7 @@ class CheckpointStream:
             with blaming(source.real):
                 count = file.readinto(room) or 0
             if not count:
-                raise _changed(source, f"it ends {left} bytes before part or file should")
+                raise _changed(source, f"it ends {left} bytes early")
             self._writer.filled(count, *hashes)
             left -= count
 

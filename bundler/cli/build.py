@@ -31,8 +31,8 @@ from bundler.tools.skopeo import Skopeo
 def command(spec_file: Path, out_dir: Path, lock_file: Path | None, as_json: bool) -> None:
     """Build a release: the bundle, the checkpoint archives, their manifest.
 
-    Makes DIR/<name>-<version> of what SPEC says. Holds every source against the lock while reading it; writes the lock where there is none.
-    The same lock gives the same bytes.
+    Makes DIR/<name>-<version> of what SPEC says. Holds every source against the lock while
+    reading it; writes the lock where there is none. The same lock gives the same bytes.
     """
     spec = load_spec(spec_file)
     lock_file = lock_file or lock_path(spec_file)

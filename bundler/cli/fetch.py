@@ -41,9 +41,10 @@ def command(
 ) -> None:
     """Bring a checkpoint from S3 to a directory (runs in the pod).
 
-    SOURCE is s3://BUCKET/PREFIX. With --manifest, --manifest-sha256 and --checkpoint every part is verified while it is
-    written, and no file stays that fails. Without them it is a plain copy. Credentials, region
-    and endpoint come by the environment variables that every AWS tool reads.
+    SOURCE is s3://BUCKET/PREFIX. With --manifest, --manifest-sha256 and --checkpoint every part
+    is verified while it is written, and no file stays that fails. Without them it is a plain
+    copy. Credentials, region and endpoint come by the environment variables that every AWS tool
+    reads.
     """
     store = open_bucket(source.bucket)
     if manifest is None and digest is None and checkpoint is None:

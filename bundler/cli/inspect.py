@@ -33,7 +33,8 @@ def command(
 ) -> None:
     """Show what a release holds.
 
-    PATH is a release directory or one of its archives; no archive is read. Without --key nothing vouches for what is shown.
+    PATH is a release directory or one of its archives; no archive is read. Without --key
+    nothing vouches for what is shown.
     """
     description = describe_path(path, read_keys(key_files), release_dir=release_dir)
     if as_json:

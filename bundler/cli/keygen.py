@@ -30,8 +30,8 @@ def command(
 ) -> None:
     """Make a key pair that signs releases.
 
-    Writes NAME.key (private) and NAME.pub. The private key is an encrypted PEM file (ECDSA P-256). Give the public one to whoever
-    verifies, and its fingerprint by another way.
+    Writes NAME.key (private) and NAME.pub. The private key is an encrypted PEM file (ECDSA
+    P-256). Give the public one to whoever verifies, and its fingerprint by another way.
     """
     private, public = name.with_name(f"{name.name}.key"), name.with_name(f"{name.name}.pub")
     passphrase = (

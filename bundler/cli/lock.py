@@ -21,8 +21,8 @@ from bundler.tools.skopeo import Skopeo
 def command(spec_file: Path, lock_file: Path | None, as_json: bool) -> None:
     """Pin every source of a release spec to its digest.
 
-    Writes <SPEC>.lock.json. An image is pinned to what its tag names now, a checkpoint to the sha256 of each file. An
-    earlier lock is replaced.
+    Writes <SPEC>.lock.json. An image is pinned to what its tag names now, a checkpoint to the
+    sha256 of each file. An earlier lock is replaced.
     """
     spec = load_spec(spec_file)
     with Watcher() as emit:

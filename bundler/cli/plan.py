@@ -45,7 +45,8 @@ def command(
 ) -> None:
     """Show what publish would do, and what is there already.
 
-    Changes nothing."""
+    Changes nothing.
+    """
     allowed = allowances(allow_rollback, allow_expired, reason)
     with open_publication(release, key_files, target_file) as publication:
         plan = plan_of(publication, utc_now(), allowed)

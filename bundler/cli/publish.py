@@ -57,8 +57,9 @@ def command(
 ) -> None:
     """Bring a release to its target, until its models run.
 
-    Images, checkpoint contents, chart. Shows the plan and carries it out, and nothing else; a conflict in it stops all before a byte
-    is sent. Safe to run again at any time: what is there already is not sent.
+    Images, checkpoint contents, chart. Shows the plan and carries it out, and nothing else; a
+    conflict in it stops all before a byte is sent. Safe to run again at any time: what is there
+    already is not sent.
     """
     api_key = _read_api_key() if api_key_stdin else None
     allowed = allowances(allow_rollback, allow_expired, reason)

@@ -33,7 +33,8 @@ def command(
 ) -> None:
     """Sign a release.
 
-    Adds SHA256SUMS.<key8>.sig to RELEASE and changes nothing else. Needs SHA256SUMS and MANIFEST.json only, and checks them against each other first.
+    Adds SHA256SUMS.<key8>.sig to RELEASE and changes nothing else. Needs SHA256SUMS and
+    MANIFEST.json only, and checks them against each other first.
     """
     pem = read_limited(key_file, limit=MAX_KEY_BYTES)
     passphrase = None

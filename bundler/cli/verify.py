@@ -38,8 +38,9 @@ def command(
 ) -> None:
     """Check a release, or a part of one, against its signature.
 
-    Reads every byte; extracts and changes nothing. PATH is a release directory, a bundle or checkpoint archive, or a directory that one of them
-    was extracted to. Every fault is told, with file, part and offset.
+    Reads every byte; extracts and changes nothing. PATH is a release directory, a bundle or
+    checkpoint archive, or a directory that one of them was extracted to. Every fault is told,
+    with file, part and offset.
     """
     with Watcher() as emit:
         report = verify_path(

@@ -198,6 +198,7 @@ class _Run:
         )
 
     def _upload(self, upload: Upload) -> None:
+        work = []
         for name, place in self.layout.checkpoints.items():
             checkpoint = self.release.manifest.checkpoint(name)
             # A checkpoint with its marker was whole once, and proven so.
@@ -205,7 +206,8 @@ class _Run:
                 self.plan.is_pending(Kind.CHECKPOINT_FILE, place.key(file.path))
                 for file in checkpoint.files
             ):
-                upload.send(self.plan, checkpoint, place)
+                work.append((checkpoint, place))
+        upload.send(self.plan, work)
 
     def _put_small(self) -> None:
         contents = {

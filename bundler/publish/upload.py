@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -18,9 +20,10 @@ from bundler.parts import Span, s3_checksum
 from bundler.publish.objects import first_wrong_part
 from bundler.publish.plan import Kind, Plan
 from bundler.reference import S3Prefix
-from bundler.stores.base import ObjectStore
+from bundler.stores.base import ObjectStore, Staged
 
 _READ_BYTES = 1 << 20
+_COPY_HINT = "no object was completed; copy the archive again from its source"
 
 
 class StoppedError(WorldError):
@@ -46,37 +49,56 @@ class Upload:
     stop: threading.Event
     emit: Emit
 
-    def send(self, plan: Plan, checkpoint: Checkpoint, place: S3Prefix) -> None:
-        """Send the pending files of one checkpoint.
+    def send(self, plan: Plan, work: Sequence[tuple[Checkpoint, S3Prefix]]) -> None:
+        """Send the pending files of some checkpoints, each with its place.
+
+        Nothing appears before the bytes of all of them are in the store: one wrong byte, and no
+        object is completed. Files of one part go last, in one request each; they are compared
+        with their signed digests here before anything is sent.
 
         Raises:
-            ContentError: Bytes differ from what was signed; no object is completed with them.
+            ContentError: Bytes differ from what was signed; no object has them.
             ConflictError: Somebody else put another object there meanwhile.
         """
-        for file in checkpoint.files:
-            key = place.key(file.path)
-            pending = plan.is_pending(Kind.CHECKPOINT_FILE, key)
-            if pending:
-                self._send_file(checkpoint, file, key)
-            if not self.checks_content:
-                self._read_back(file, key, ours=pending)
+        files = [
+            _File(checkpoint, file, place.key(file.path), self.directory / checkpoint.archive)
+            for checkpoint, place in work
+            for file in checkpoint.files
+        ]
+        pending = [item for item in files if plan.is_pending(Kind.CHECKPOINT_FILE, item.key)]
+        _check_small(pending)
+        self._send_all(pending)
+        if not self.checks_content:
+            sent = {item.key for item in pending}
+            for item in files:
+                self._read_back(item.file, item.key, ours=item.key in sent)
 
-    def _send_file(self, checkpoint: Checkpoint, file: CheckpointFile, key: str) -> None:
-        item = f"{checkpoint.name}/{file.path}"
-        archive = self.directory / checkpoint.archive
-        self.emit(Started("upload", item, file.size))
-        try:
-            self.store.upload(
-                key,
-                size=file.size,
-                parts=file.parts,
-                open_part=lambda span: self._open_part(archive, file, span),
-                advance=lambda step: self.emit(Advanced(item, step)),
+    def _send_all(self, files: Sequence[_File]) -> None:
+        with ExitStack() as unfinished:
+            staged = []
+            for item in files:
+                staged.append((item, self._stage(item)))
+                unfinished.callback(staged[-1][1].discard)
+            for item, stage in staged:
+                self._complete(item, stage)
+            unfinished.pop_all()
+
+    def _stage(self, item: _File) -> Staged:
+        self.emit(Started("upload", item.name, item.file.size))
+        with _explained(item):
+            return self.store.stage(
+                item.key,
+                size=item.file.size,
+                parts=item.file.parts,
+                open_part=lambda span: self._open_part(item.archive, item.file, span),
+                advance=lambda step: self.emit(Advanced(item.name, step)),
             )
-        except ContentError as error:
-            raise _located(error, archive, checkpoint, file) from error
-        self._require_stored(file, key)
-        self.emit(Finished(item))
+
+    def _complete(self, item: _File, stage: Staged) -> None:
+        with _explained(item):
+            stage.complete()
+        self._require_stored(item.file, item.key)
+        self.emit(Finished(item.name))
 
     def _open_part(self, archive: Path, file: CheckpointFile, span: Span) -> BinaryIO:
         if self.stop.is_set():
@@ -100,8 +122,10 @@ class Upload:
             got = "nothing" if found is None else f"{found.size} bytes"
             raise ContentError(f"{key}: sent {file.size} bytes, but the store has {got}")
         if found.checksum not in {expected, file.digest.base64, None}:
+            self.store.delete(key)
             raise ContentError(
-                f"{key}: expected SHA-256 checksum {expected} in the store, got {found.checksum}"
+                f"{key}: expected SHA-256 checksum {expected} in the store, got {found.checksum}",
+                hint="the object was deleted again; run again",
             )
         if found.checksum is None and self.checks_content:
             self._read_back(file, key, ours=True)
@@ -118,17 +142,45 @@ class Upload:
         )
 
 
-def _located(
-    error: ContentError, archive: Path, checkpoint: Checkpoint, file: CheckpointFile
-) -> ContentError:
-    """Say whether it is the archive that is wrong, and where; reads the one file again."""
-    faults = check_parts(archive, checkpoint, emit=ignore, files={file.path})
+@dataclass(frozen=True, slots=True)
+class _File:
+    """One file of a checkpoint, the key it gets, and the archive that holds it."""
+
+    checkpoint: Checkpoint
+    file: CheckpointFile
+    key: str
+    archive: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.checkpoint.name}/{self.file.path}"
+
+
+def _check_small(files: Iterable[_File]) -> None:
+    """Read and compare the files of one part."""
+    paths: dict[Path, tuple[Checkpoint, set[str]]] = {}
+    for item in files:
+        if len(item.file.parts) == 1:
+            paths.setdefault(item.archive, (item.checkpoint, set()))[1].add(item.file.path)
+    faults = [
+        fault
+        for archive, (checkpoint, names) in paths.items()
+        for fault in check_parts(archive, checkpoint, emit=ignore, files=names)
+    ]
     if faults:
-        return ContentError(
-            "; ".join(map(str, faults)),
-            hint="no object was completed with these bytes; copy the archive again",
-        )
-    return ContentError(
-        f"{error}; {archive.name} itself is as signed",
-        hint="the bytes changed on their way to the store; run again",
-    )
+        raise ContentError("; ".join(map(str, faults)), hint=_COPY_HINT)
+
+
+@contextmanager
+def _explained(item: _File) -> Iterator[None]:
+    """Where the store refuses content, say whether the archive is wrong, and where."""
+    try:
+        yield
+    except ContentError as error:
+        faults = check_parts(item.archive, item.checkpoint, emit=ignore, files={item.file.path})
+        if faults:
+            raise ContentError("; ".join(map(str, faults)), hint=_COPY_HINT) from error
+        raise ContentError(
+            f"{error}; {item.archive.name} itself is as signed",
+            hint="the bytes changed on their way to the store; run again",
+        ) from error

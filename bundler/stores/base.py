@@ -31,6 +31,25 @@ class StoredObject:
     checksum: str | None = None
 
 
+def nothing() -> None:
+    """Do nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """An object that is on its way, and that nobody sees yet.
+
+    Attributes:
+        complete: Makes it appear; success also where the same content is there already. Raises
+            ConflictError where somebody else put another object there meanwhile, ContentError
+            where the store refuses its bytes.
+        discard: Gives up what was not completed, unless the next run can go on with it.
+    """
+
+    complete: Callable[[], None] = nothing
+    discard: Callable[[], None] = nothing
+
+
 class ObjectStore(Protocol):
     """One bucket. tests/contract holds every implementation to this.
 
@@ -73,7 +92,7 @@ class ObjectStore(Protocol):
     def replace(self, key: str, content: bytes) -> None:
         """Store a small object whatever is there: only for pointers such as ``current``."""
 
-    def upload(
+    def stage(
         self,
         key: str,
         *,
@@ -81,23 +100,25 @@ class ObjectStore(Protocol):
         parts: Sequence[Digest],
         open_part: OpenPart,
         advance: Advance,
-    ) -> None:
-        """Store an object of known part digests, each sent under its digest.
+    ) -> Staged:
+        """Bring an object of known part digests so far that completing it makes it appear.
 
-        One part goes as a plain PUT, several as a multipart upload of ``parts.spans``. The store
-        compares each part with its digest, so nothing wrong is ever completed. At most a few
-        parts are in memory at once.
+        Several parts go as a multipart upload, each under its digest, and are in the store when
+        this returns; one part goes as a plain PUT under its digest when it is completed. The
+        store compares each with its digest, so nothing wrong is ever completed. At most a few
+        parts are on their way at once, none of them whole in memory. What a killed run left of
+        the same object is gone on with where the store proves it.
 
         Args:
             key: Where it goes.
             size: Bytes in all.
-            parts: sha256 of each part, in order.
+            parts: sha256 of each part, in order, as ``bundler.parts.spans`` cuts them.
             open_part: Opens one part for reading from its start; may be called again for a retry
                 and from other threads.
             advance: Told of bytes sent, negative when a part starts again; any thread.
 
         Raises:
-            ConflictError: Somebody else put another object there meanwhile.
+            ConflictError: ``key`` holds other content.
             ContentError: The store refused a part because its bytes have another digest.
         """
 

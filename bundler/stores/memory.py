@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from bundler.digest import Digest
 from bundler.errors import ConflictError, ContentError, MalformedError, NotFoundError, WorldError
 from bundler.parts import part_size, s3_checksum, spans
-from bundler.stores.base import Advance, OpenPart, StoredObject
+from bundler.stores.base import Advance, OpenPart, Staged, StoredObject
 
 
 class MemoryStore:
@@ -53,7 +53,7 @@ class MemoryStore:
         """Store a small object whatever is there."""
         self._objects[key] = (content, Digest.of(content).base64)
 
-    def upload(
+    def stage(
         self,
         key: str,
         *,
@@ -61,11 +61,11 @@ class MemoryStore:
         parts: Sequence[Digest],
         open_part: OpenPart,
         advance: Advance,
-    ) -> None:
-        """Store an object of known part digests."""
+    ) -> Staged:
+        """Read and compare an object; it appears when it is completed."""
         checksum = s3_checksum(parts)
         if self._holds(key, checksum):
-            return
+            return Staged()
         content = bytearray()
         for span, digest in zip(spans(size, part_size(size)), parts, strict=True):
             with open_part(span) as stream:
@@ -76,7 +76,11 @@ class MemoryStore:
                 )
             content += part
             advance(len(part))
-        self._store(key, bytes(content), checksum)
+
+        def complete() -> None:
+            self._store(key, bytes(content), checksum)
+
+        return Staged(complete)
 
     def checks_content(self, prefix: str) -> bool:
         """Say that other bytes than announced are refused."""

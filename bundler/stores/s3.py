@@ -22,8 +22,8 @@ from bundler.errors import (
     NotFoundError,
     WorldError,
 )
-from bundler.parts import part_size, s3_checksum, spans
-from bundler.stores.base import Advance, OpenPart, StoredObject
+from bundler.parts import Span, part_size, s3_checksum, spans
+from bundler.stores.base import Advance, OpenPart, Staged, StoredObject
 from bundler.stores.s3_errors import NO_SUCH_KEY, LostError, Place, code_of, explain, told
 from bundler.stores.s3_upload import Body, Condition, Multipart, only_if_absent
 
@@ -157,7 +157,7 @@ class S3Store:
                 Bucket=self._bucket, Key=key, Body=content, ChecksumSHA256=checksum
             )
 
-    def upload(
+    def stage(
         self,
         key: str,
         *,
@@ -165,22 +165,21 @@ class S3Store:
         parts: Sequence[Digest],
         open_part: OpenPart,
         advance: Advance,
-    ) -> None:
-        """Store an object of known part digests; what a killed run left of it is gone on with.
-
-        Four parts are on their way at once, none of them whole in memory.
-        """
+    ) -> Staged:
+        """Bring an object so far that completing it makes it appear; four parts go at once."""
         if self._holds(key, size, parts):
-            return
+            return Staged()
         cut = tuple(zip(spans(size, part_size(size)), parts, strict=True))
         if len(cut) == 1:
-            span, digest = cut[0]
-            with open_part(span) as content:
-                done = self._put_new(key, Body(content, advance).as_stream(), digest)
-        else:
-            done = Multipart(self._client, self._place(key), cut, open_part, advance).send()
-        if not done:
-            self._require(key, size, parts)
+            return Staged(lambda: self._put_part(key, cut[0], open_part, advance))
+        upload = Multipart(self._client, self._place(key), cut, open_part, advance)
+        upload.send()
+
+        def complete() -> None:
+            if not upload.complete():
+                self._require(key, size, parts)
+
+        return Staged(complete, upload.abandon)
 
     def checks_content(self, prefix: str) -> bool:
         """Say whether this store refuses bytes that differ from their checksum."""
@@ -222,6 +221,16 @@ class S3Store:
             found["Body"].close()
             raise WorldError(f"{self._place(key)}: asked for bytes {start}-{end - 1}, got {given}")
         return found["Body"], found["ETag"]
+
+    def _put_part(
+        self, key: str, part: tuple[Span, Digest], open_part: OpenPart, advance: Advance
+    ) -> None:
+        """Send an object of one part."""
+        span, digest = part
+        with open_part(span) as content:
+            done = self._put_new(key, Body(content, advance).as_stream(), digest)
+        if not done:
+            self._require(key, span.length, [digest])
 
     def _put_new(self, key: str, content: IO[bytes], digest: Digest) -> bool:
         """Store in one request; False where something is there."""

@@ -78,7 +78,7 @@ def only_if_absent(write: Callable[[Condition], T]) -> T:
 
 
 class Multipart:
-    """Sends one object as a multipart upload."""
+    """One object as a multipart upload: ``send`` its parts, then ``complete`` or ``abandon``."""
 
     def __init__(
         self,
@@ -94,32 +94,46 @@ class Multipart:
         self._open_part = open_part
         self._advance = advance
         self._upload_id = ""
+        self._began = False
+        self._etags: dict[int, str] = {}
 
-    def send(self) -> bool:
-        """Send what is not there yet, and complete the object.
+    def send(self) -> None:
+        """Send the parts that are not there yet.
 
         An unfinished upload of the same key is joined where the server proves by checksum that it
-        holds parts of ours. An upload that we began and cannot complete is aborted, unless the
-        next run can join it; one that somebody else began is left to them.
-
-        Returns:
-            False where it ended otherwise: the key is taken, or the upload gone.
+        holds parts of ours. An upload that we began and cannot go on with is abandoned; one that
+        somebody else began is left to them.
         """
-        sent = self._join()
-        began = not sent
-        if began:
+        joined = self._join()
+        self._began = not joined
+        if self._began:
             self._begin()
         try:
-            self._complete(sent | self._send_missing(sent))
-        except LostError:
-            if began:
-                self._abort()
-            return False
+            self._etags = joined | self._send_missing(joined)
         except (BundleError, OSError) as error:
-            if began:
-                self._abandon(error)
+            self.abandon(refused=isinstance(error, ContentError))
             raise
+
+    def complete(self) -> bool:
+        """Make the object appear; False where its key is taken, or the upload gone."""
+        try:
+            self._complete()
+        except LostError:
+            self.abandon(refused=True)
+            return False
         return True
+
+    def abandon(self, *, refused: bool = False) -> None:
+        """Abort an upload that we began, unless the next run can join its parts.
+
+        Args:
+            refused: Its parts are of no use: abort it in any case.
+        """
+        if not self._began:
+            return
+        with contextlib.suppress(BundleError):  # the server is gone: its parts stay
+            if refused or not self._proven(self._upload_id):
+                self._abort()
 
     def _join(self) -> dict[int, str]:
         """Choose the unfinished upload that has most of our parts; their ETags by number."""
@@ -188,11 +202,11 @@ class Multipart:
             )
         return done["ETag"]
 
-    def _complete(self, etags: Mapping[int, str]) -> None:
+    def _complete(self) -> None:
         parts: list[CompletedPartTypeDef] = [
             {
                 "PartNumber": span.number,
-                "ETag": etags[span.number],
+                "ETag": self._etags[span.number],
                 "ChecksumSHA256": digest.base64,
             }
             for span, digest in self._parts
@@ -207,12 +221,6 @@ class Multipart:
                     **condition,
                 )
             )
-
-    def _abandon(self, error: BundleError | OSError) -> None:
-        """Abort, unless the parts that are there were right and can be joined by the next run."""
-        with contextlib.suppress(BotoCoreError):  # the server is gone: its parts stay
-            if isinstance(error, ContentError) or not self._proven(self._upload_id):
-                self._abort()
 
     def _abort(self) -> None:
         with contextlib.suppress(ClientError, BotoCoreError):  # an earlier error matters more

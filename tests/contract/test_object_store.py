@@ -22,7 +22,7 @@ from bundler.errors import (
     WorldError,
 )
 from bundler.parts import SMALLEST_PART, Span, part_size, s3_checksum, spans
-from bundler.stores.base import ObjectStore, StoredObject
+from bundler.stores.base import ObjectStore, Staged, StoredObject
 from bundler.stores.memory import MemoryStore
 from bundler.stores.opening import open_bucket
 from tests.rehearsal.s3 import S3
@@ -60,7 +60,17 @@ class Blob:
         parts: tuple[Digest, ...] = (),
         advance: Callable[[int], None] = unwatched,
     ) -> None:
-        store.upload(
+        self.stage(store, key, parts=parts, advance=advance).complete()
+
+    def stage(
+        self,
+        store: ObjectStore,
+        key: str,
+        *,
+        parts: tuple[Digest, ...] = (),
+        advance: Callable[[int], None] = unwatched,
+    ) -> Staged:
+        return store.stage(
             key,
             size=self.size,
             parts=parts or self.parts,
@@ -217,6 +227,30 @@ class ObjectStoreContract:
                 blob.send(store, blob.path.name)
             assert store.get(blob.path.name, limit=99) == b"another"
 
+    def test_nobody_sees_an_object_before_it_is_completed(
+        self, store: ObjectStore, small: Blob, large: Blob
+    ) -> None:
+        staged = [blob.stage(store, blob.path.name) for blob in (small, large)]
+        assert list(store.list("")) == []
+        for item in staged:
+            item.complete()
+        assert len(list(store.list(""))) == 2
+
+    def test_what_is_discarded_never_appears(
+        self, store: ObjectStore, small: Blob, large: Blob
+    ) -> None:
+        for blob in (small, large):
+            blob.stage(store, blob.path.name).discard()
+        assert list(store.list("")) == []
+
+    def test_discarding_what_was_completed_changes_nothing(
+        self, store: ObjectStore, large: Blob
+    ) -> None:
+        staged = large.stage(store, "large")
+        staged.complete()
+        staged.discard()
+        assert store.head("large") is not None
+
     def test_wrong_bytes_are_refused_and_nothing_is_stored(
         self, store: ObjectStore, small: Blob, large: Blob
     ) -> None:
@@ -243,13 +277,13 @@ class ObjectStoreContract:
                 raise WorldError("release/model.tar at offset 7: input/output error")
 
         with pytest.raises(BundleError, match=r"model\.tar at offset 7"):
-            store.upload(
+            store.stage(
                 "torn",
                 size=small.size,
                 parts=small.parts,
                 open_part=lambda span: Torn(CONTENT),
                 advance=unwatched,
-            )
+            ).complete()
         assert store.head("torn") is None
 
 

@@ -14,6 +14,7 @@ import pytest
 from bundler.archive.bundle import Entry, write_bundle
 from bundler.archive.checkpoint import SourceFile, write_checkpoint
 from bundler.archive.oci import read_archive_layout, read_layout, write_oci_archive
+from bundler.archive.tar import END, header, padding
 from bundler.digest import Digest
 from bundler.manifest import Bundle, Checkpoint
 from bundler.reference import ImageTag
@@ -108,6 +109,18 @@ def test_gnu_tar_and_python_list_what_the_manifest_lists(
         assert {info.name: info.offset_data for info in theirs if info.isfile()} == {
             f"tiny/{file.path}": file.offset for file in made.files
         }
+
+
+def test_gnu_tar_and_python_step_over_a_file_beyond_8_gib(tmp_path: Path, need: Need) -> None:
+    size, archive = 8**11 + 5, tmp_path / "large.tar"
+    with archive.open("wb") as file:
+        file.write(header("model.safetensors", size=size, mtime=MTIME))
+        file.seek(size + len(padding(size)), os.SEEK_CUR)
+        file.write(header("z", size=1, mtime=MTIME) + b"z" + padding(1) + END)
+    assert run(need("tar"), "-tf", archive).splitlines() == ["model.safetensors", "z"]
+    assert run("tar", "-xOf", archive, "z") == "z"
+    with tarfile.open(archive) as theirs:
+        assert [info.size for info in theirs] == [size, 1]
 
 
 def test_sha256sum_agrees_with_the_manifest_on_archive_and_members(

@@ -134,13 +134,13 @@ def upload(store: ObjectStore, source: S3Prefix) -> None:
         def open_part(span: Span, content: bytes = content) -> io.BytesIO:
             return io.BytesIO(content[span.offset : span.offset + span.length])
 
-        store.upload(
+        store.stage(
             source.key(file.path),
             size=file.size,
             parts=file.parts,
             open_part=open_part,
             advance=lambda step: None,
-        )
+        ).complete()
 
 
 @pytest.fixture

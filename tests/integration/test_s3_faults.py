@@ -65,13 +65,13 @@ SIZE = SMALLEST_PART + 4
 def send(store: ObjectStore, path: Path, *, parts: Sequence[Digest] = PARTS) -> int:
     """Upload the large file, and give how many bytes progress told of."""
     steps: list[int] = []
-    store.upload(
+    store.stage(
         _KEY,
         size=SIZE,
         parts=parts,
         open_part=lambda span: cast("BinaryIO", FileSlice(path, span.offset, span.length)),
         advance=steps.append,
-    )
+    ).complete()
     return sum(steps)
 
 
@@ -352,7 +352,7 @@ class TestRetries:
             return cast("BinaryIO", FileSlice(large, span.offset, span.length))
 
         with pytest.raises(WorldError, match="offset 67108864"):
-            store.upload(
+            store.stage(
                 _KEY, size=SIZE, parts=PARTS, open_part=open_part, advance=lambda step: None
             )
         assert unfinished(s3, s3_bucket) == []

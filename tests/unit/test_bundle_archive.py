@@ -133,6 +133,10 @@ def test_blocks_are_stored_and_slices_are_64_mib(tmp_path: Path) -> None:
         assert (second.path, second.part) == ("big", None)
         with pytest.raises(ContentError, match="big: expected sha256"):
             reader.extract(bundle.file("big"), tmp_path / "copy")
+        flip(out, SLICE_BYTES + 1000)
+        flip(out, 1044)
+        with pytest.raises(ContentError, match=r"CONTENTS\.sha256: expected sha256"):
+            reader.read(bundle.file(CONTENTS_NAME), limit=999)
     assert not (tmp_path / "copy").exists()
 
 

@@ -243,7 +243,7 @@ def swap(path: Path) -> None:
     ("change", "complaint"),
     [
         (append, "expected st_size 70000000, got 7000000[48]"),
-        (lambda path: os.truncate(path, SMALLEST_PART), "it ends 2891136 bytes before"),
+        (lambda path: os.truncate(path, SMALLEST_PART), "it ends 2891136 bytes early"),
         (rewrite, "expected st_mtime_ns"),
         (swap, "expected st_ino"),
         (Path.unlink, "no such file"),

@@ -74,6 +74,21 @@ def test_nothing_is_under_the_name_while_it_is_written(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == b"half"
 
 
+def test_content_is_on_the_disk_before_it_takes_its_name_and_the_name_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, flushed = tmp_path / "a", []
+    fsync = os.fsync
+
+    def watch(descriptor: int) -> None:
+        flushed.append((Path(f"/proc/self/fd/{descriptor}").resolve().is_dir(), path.exists()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watch)
+    atomic_write_bytes(path, b"x")
+    assert flushed == [(False, False), (True, True)]
+
+
 @pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt, SystemExit])
 def test_a_failed_write_leaves_the_old_file_and_no_other(
     tmp_path: Path, failure: type[BaseException]

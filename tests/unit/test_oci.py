@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from bundler.archive import oci
 from bundler.archive.files import RandomReader
 from bundler.archive.oci import (
     OCI_CONFIG,
@@ -276,6 +277,22 @@ def test_a_layout_that_breaks_a_rule_is_refused(
 def test_an_index_may_be_nested_twice(maker: LayoutMaker) -> None:
     nested(2)(maker)
     assert len(read_layout(maker.directory).blobs) == 5
+
+
+@pytest.mark.timeout(60)
+def test_an_image_that_is_named_a_million_times_is_read_once(maker: LayoutMaker) -> None:
+    image = maker.manifest([maker.layer({"a": b"1"})])
+    maker.name(maker.index([maker.index([image] * 3000)] * 3000))
+    assert len(read_layout(maker.directory).blobs) == 5
+
+
+def test_blobs_are_counted(maker: LayoutMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oci, "_MAX_BLOBS", 3)
+    maker.name(maker.manifest([maker.layer({"a": b"1"})]))
+    assert len(read_layout(maker.directory).blobs) == 3
+    maker.name(maker.manifest([maker.layer({"a": b"1"}), maker.layer({"a": b"2"})]))
+    with pytest.raises(MalformedError, match="more than 3 blobs"):
+        read_layout(maker.directory)
 
 
 def test_a_config_must_know_as_many_layers_as_the_manifest(maker: LayoutMaker) -> None:

@@ -78,6 +78,7 @@ def test_a_field_of_the_wrong_type_is_told_with_its_line() -> None:
         (b"a: 1\na: 2\n", r"x:2:1: .*key 'a' stands there twice"),
         (b"a: {b: 1, b: 2}\n", r"x:1:11: .*key 'b' stands there twice"),
         (b"a: &x 1\nb: *x\n", "anchors and aliases"),
+        (b"a: &x 1\n", "anchors and aliases"),
         (b"&a [*a]\n", "anchors and aliases"),
         (b"<<: {a: 1}\n", "quote it"),
         (b"a: yes\n", "'yes' is read in more than one way"),
