@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,9 +69,7 @@ class Upload:
         _check_small(pending)
         self._send_all(pending)
         if not self.checks_content:
-            sent = {item.key for item in pending}
-            for item in files:
-                self._read_back(item.file, item.key, ours=item.key in sent)
+            self._read_back(files, ours={item.key for item in pending})
 
     def _send_all(self, files: Sequence[_File]) -> None:
         with ExitStack() as unfinished:
@@ -97,7 +95,7 @@ class Upload:
     def _complete(self, item: _File, stage: Staged) -> None:
         with _explained(item):
             stage.complete()
-        self._require_stored(item.file, item.key)
+        self._require_stored(item)
         self.emit(Finished(item.name))
 
     def _open_part(self, archive: Path, file: CheckpointFile, span: Span) -> BinaryIO:
@@ -115,7 +113,8 @@ class Upload:
             slice_.seek(0)
         return cast("BinaryIO", slice_)
 
-    def _require_stored(self, file: CheckpointFile, key: str) -> None:
+    def _require_stored(self, item: _File) -> None:
+        file, key = item.file, item.key
         found = self.store.head(key)
         expected = s3_checksum(file.parts)
         if found is None or found.size != file.size:
@@ -128,18 +127,20 @@ class Upload:
                 hint="the object was deleted again; run again",
             )
         if found.checksum is None and self.checks_content:
-            self._read_back(file, key, ours=True)
+            self._read_back([item], ours={item.key})
 
-    def _read_back(self, file: CheckpointFile, key: str, *, ours: bool) -> None:
-        wrong = first_wrong_part(self.store, key, file)
-        if not wrong:
-            return
-        if ours:
-            self.store.delete(key)
-        raise ContentError(
-            f"{key}: the store holds other bytes than were sent: {wrong}",
-            hint="the object was deleted again" if ours else "delete the object and run again",
-        )
+    def _read_back(self, files: Sequence[_File], *, ours: Set[str]) -> None:
+        """Compare whole objects with what was signed; what we sent and is wrong is deleted."""
+        wrong = []
+        for item in files:
+            difference = first_wrong_part(self.store, item.key, item.file)
+            if difference and item.key in ours:
+                self.store.delete(item.key)
+                difference += " (deleted again)"
+            if difference:
+                wrong.append(f"{item.key}: holds other bytes than were sent: {difference}")
+        if wrong:
+            raise ContentError("; ".join(wrong), hint="delete what is left of these, and run again")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ import multiprocessing
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from bundler.errors import (
     DeniedError,
     MalformedError,
     StaleError,
+    WorldError,
 )
 from bundler.events import Emit, Event, Noted, Started
 from bundler.parts import MIB, Span, s3_checksum
@@ -681,6 +683,36 @@ def test_extra_objects_beside_a_checkpoint_are_named(site: Site, small: TrustedR
     site.store.put(key, b"x")
     site.plan(small)
     assert [e for e in site.events if isinstance(e, Noted) and "other.bin" in e.text]
+
+
+def test_when_an_image_fails_the_uploads_stop_and_the_image_is_named(
+    site: Site, small: TrustedRelease
+) -> None:
+    class Broken:
+        def digest(self, image: ImageTag) -> Digest | None:
+            return None
+
+        def push(self, archive: Path, image: ImageTag) -> Digest:
+            raise WorldError(f"{image}: the registry is full")
+
+    class Slow(Careless):
+        """A store with a part that takes for ever, unless the sender gives up."""
+
+        def checks_content(self, prefix: str) -> bool:
+            return True
+
+        def stage(self, key: str, *, size: int, open_part: Any, **_: object) -> Staged:
+            for _attempt in range(200):
+                open_part(Span(1, 0, size)).close()
+                time.sleep(0.1)
+            raise AssertionError("nobody gave up")
+
+    site.registry = Broken()
+    slow: Any = Slow(site.store)
+    site.store = slow
+    with pytest.raises(WorldError, match="the registry is full"):
+        site.publish(small)
+    assert not [key for key in site.objects() if "/checkpoints/" in key]
 
 
 class Careless:

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bundler.errors import ContentError
+from bundler.events import ignore
+from bundler.publish.layout import lay_out
+from bundler.publish.plan import Kind, Plan, State, Step
+from bundler.publish.upload import StoppedError, Upload
+from bundler.reference import S3Prefix
+from bundler.release import TrustedRelease
+from bundler.stores.base import StoredObject
+from bundler.stores.memory import MemoryStore
+from bundler.target import RegistryTarget, S3Target, Target
+from tests.publishable import make_publishable
+
+TARGET = Target(
+    registry=RegistryTarget(host="r.example.com"), s3=S3Target(place=S3Prefix("bucket", "llm"))
+)
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> TrustedRelease:
+    return make_publishable(tmp_path_factory.mktemp("release") / "demo")
+
+
+def send(release: TrustedRelease, upload: Upload) -> None:
+    """Send every file of one checkpoint."""
+    checkpoint = release.manifest.checkpoint("point_1")
+    place = lay_out(release.manifest, TARGET).checkpoints[checkpoint.name]
+    steps = [
+        Step(kind=Kind.CHECKPOINT_FILE, name=place.key(file.path), state=State.TO_DO)
+        for file in checkpoint.files
+    ]
+    plan = Plan(release="demo", manifest=checkpoint.digest, steps=tuple(steps))
+    upload.send(plan, [(checkpoint, place)])
+
+
+def to(store: MemoryStore, directory: Path, *, checks_content: bool = True) -> Upload:
+    return Upload(
+        store=store,
+        directory=directory,
+        checks_content=checks_content,
+        stop=threading.Event(),
+        emit=ignore,
+    )
+
+
+def test_every_file_is_stored_under_its_signed_digest(release: TrustedRelease) -> None:
+    store = MemoryStore()
+    send(release, to(store, release.directory))
+    assert len(list(store.list(""))) == 4
+
+
+class Forgetful(MemoryStore):
+    """Keeps one byte too few of each object, and knows it."""
+
+    def head(self, key: str) -> StoredObject | None:
+        found = super().head(key)
+        return replace(found, checksum="other") if found else None
+
+
+class Lying(MemoryStore):
+    """Gives other bytes back than its checksum says."""
+
+    def read(self, key: str, offset: int, length: int) -> Any:
+        yield b"x" * length
+
+
+class Silent(Lying):
+    """Gives no checksum at all."""
+
+    def head(self, key: str) -> StoredObject | None:
+        found = super().head(key)
+        return replace(found, checksum=None) if found else None
+
+
+class Losing(MemoryStore):
+    """Loses what it took."""
+
+    def head(self, key: str) -> None:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("store", "checks_content", "message"),
+    [
+        (Forgetful(), True, "expected SHA-256 checksum .* got other"),
+        (Lying(), False, "holds other bytes than were sent: part 1 of 1"),
+        (Silent(), True, "holds other bytes than were sent: part 1 of 1"),
+        (Losing(), True, "the store has nothing"),
+    ],
+)
+def test_what_the_store_has_is_compared_and_removed_when_wrong(
+    release: TrustedRelease, store: MemoryStore, checks_content: bool, message: str
+) -> None:
+    with pytest.raises(ContentError, match=message):
+        send(release, to(store, release.directory, checks_content=checks_content))
+    if not isinstance(store, Losing):
+        assert not [item for item in store.list("") if item.size]
+
+
+def test_nothing_more_is_begun_once_other_work_failed(release: TrustedRelease) -> None:
+    store = MemoryStore()
+    upload = to(store, release.directory)
+    upload.stop.set()
+    with pytest.raises(StoppedError):
+        send(release, upload)
+    assert not list(store.list(""))
