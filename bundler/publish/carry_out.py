@@ -210,10 +210,7 @@ class _Run:
         upload.send(self.plan, work)
 
     def _put_small(self) -> None:
-        contents = {
-            **release_files(self.release, self.layout),
-            **markers(self.release, self.layout),
-        }
+        contents = release_files(self.release, self.layout) | markers(self.release, self.layout)
         for step in self._steps(Kind.RELEASE_FILE, Kind.MARKER):
             with self._told("put", step.name):
                 self.store.put(step.name, contents[step.name])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from bundler.archive.files import read_limited
@@ -64,7 +64,7 @@ def plan_small_objects(
         yield _small(store, Kind.MARKER, key, content)
 
 
-def release_files(release: TrustedRelease, layout: Layout) -> Mapping[str, bytes]:
+def release_files(release: TrustedRelease, layout: Layout) -> dict[str, bytes]:
     """Give the release's own small files by the keys they get."""
     files = {MANIFEST_NAME: release.manifest_bytes, SUMS_NAME: release.sums_bytes}
     for key8 in release.signatures:
@@ -74,7 +74,7 @@ def release_files(release: TrustedRelease, layout: Layout) -> Mapping[str, bytes
     return {layout.release.key(name): content for name, content in files.items()}
 
 
-def markers(release: TrustedRelease, layout: Layout) -> Mapping[str, bytes]:
+def markers(release: TrustedRelease, layout: Layout) -> dict[str, bytes]:
     """Give the completion marker of each checkpoint by its key."""
     checkpoints = [release.manifest.checkpoint(name) for name in layout.checkpoints]
     return {

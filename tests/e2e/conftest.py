@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.rehearsal.registry import registry as start_registry
+from tests.rehearsal.site import Site
 
 CHECKOUT = Path(__file__).parents[2]
 BUNDLE = CHECKOUT / ".venv" / "bin" / "bundle"
@@ -64,6 +65,15 @@ def command() -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+def clear(site: Site, namespace: str) -> None:
+    """Free what the pods of a namespace hold, without the patience that they would be due."""
+    site.kubectl("delete", "deployments", "--all", "-n", namespace, "--cascade=background")
+    site.kubectl(
+        "delete", "pods", "--all", "-n", namespace, "--force", "--grace-period=0", "--wait=false"
+    )
+    site.kubectl("delete", "namespace", namespace, "--wait=false")
 
 
 def _call(*argv: str | Path) -> str:

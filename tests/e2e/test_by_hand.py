@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.e2e.conftest import Built
+from tests.e2e.conftest import Built, clear
 from tests.rehearsal.site import Site
 
 pytestmark = pytest.mark.rehearsal
@@ -65,7 +66,7 @@ def operator(site: Site, release: Built, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="module")
-def installed(operator: Operator, site: Site) -> Operator:
+def installed(operator: Operator, site: Site) -> Iterator[Operator]:
     """Follow the guide to its end of step 7."""
     operator.type("ls -d ./scripts/ ./containers/ ./charts/")
     step_1_namespace(operator)
@@ -74,7 +75,8 @@ def installed(operator: Operator, site: Site) -> Operator:
     step_5_secrets(operator)
     step_6_values(operator, site)
     step_7_chart(operator)
-    return operator
+    yield operator
+    clear(site, NAMESPACE)
 
 
 def step_1_namespace(operator: Operator) -> None:

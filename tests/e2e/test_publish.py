@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.e2e.conftest import BUNDLE, Built
+from tests.e2e.conftest import BUNDLE, Built, clear
 from tests.rehearsal.site import Site
 
 pytestmark = pytest.mark.rehearsal
@@ -150,7 +150,7 @@ def operator(
     }
     (directory / "target.yaml").write_text(yaml.safe_dump(target))
     yield Operator(site, release, directory)
-    site.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=true")
+    clear(site, NAMESPACE)
 
 
 @pytest.fixture(scope="module")
@@ -280,7 +280,7 @@ def test_a_killed_publish_is_finished_by_the_next(
     done = json.loads(second.publish().stdout)
     assert done["plan"]["conflicts"] == 0
     assert json.loads(second.publish().stdout)["plan"]["pending"] == 0
-    operator.site.kubectl("delete", "namespace", "killed", "--wait=true")
+    clear(operator.site, "killed")
 
 
 def kill_after(operator: Operator, seconds: float) -> None:

@@ -228,7 +228,7 @@ def test_the_closure_refuses_all_but_signed_images_by_digest(stranger: str) -> N
 
 @pytest.mark.parametrize("text", ["1e3", "007", "0x10", "12:30", "2026-11-01", "y", "No", ".5"])
 def test_text_that_some_reader_takes_for_something_else_is_quoted(text: str) -> None:
-    made = {"models": {text: {"modelName": text}}}
+    made: dict[str, object] = {"models": {text: {"modelName": text}}}
     content = encode_values(made, manifest(), TARGET).decode()
     assert content.count(f'"{text}"') == 2
     assert read_yaml(content.encode(), name="values").value == made
