@@ -22,9 +22,8 @@ from bundler.manifest import (
 from bundler.manifest_codec import encode_manifest
 from bundler.release import find_release, open_release, read_agreed, shown
 from bundler.signing.keys import PublicKey
+from bundler.sizes import size_text
 from bundler.sums import MAX_SUMS_BYTES, SUMS_NAME
-
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,14 +131,6 @@ def describe_path(
     place = path if archive is None else path.parent
     present = frozenset(name for name in manifest.archives if os.path.lexists(place / name))
     return Description(manifest=manifest, archive=archive, signatures=signatures, present=present)
-
-
-def size_text(size: int) -> str:
-    """Give a number of bytes in the largest unit that keeps it at 1 or more."""
-    value, unit = float(size), 0
-    while value >= 1024 and unit + 1 < len(_UNITS):
-        value, unit = value / 1024, unit + 1
-    return f"{value:.1f} {_UNITS[unit]}" if unit else f"{size} B"
 
 
 def _read(directory: Path, keys: Sequence[PublicKey]) -> tuple[Manifest, tuple[str, ...]]:

@@ -213,6 +213,11 @@ class Table:
                     f"expected a text, got {kind_of(item)}",
                     _quote_hint(item),
                 )
+            if len(item) > _MAX_TEXT:
+                self._document.refuse(
+                    (*self._path, key, n),
+                    f"expected at most {_MAX_TEXT} characters, got {len(item)}",
+                )
             yield item
 
 

@@ -11,6 +11,8 @@ from bundler.errors import MalformedError, printable
 # Integers beyond this are not exact in every JSON reader (I-JSON, RFC 7493, section 2.2).
 MAX_INTEGER = 2**53 - 1
 _MAX_DEPTH = 32
+# Each value takes a few dozen bytes of memory however short it is written.
+_MAX_VALUES = 4_000_000
 
 
 def read_json(content: bytes, *, name: str, limit: int) -> Document:
@@ -22,11 +24,14 @@ def read_json(content: bytes, *, name: str, limit: int) -> Document:
         limit: The most bytes that it may have.
 
     Raises:
-        MalformedError: It is too long, not JSON, has a key twice, a number that is not an integer
-            or beyond 2**53 - 1, a lone surrogate, or is nested more than 32 deep.
+        MalformedError: It is too long, has more than 4,000,000 of ``[{,``, is not JSON, has a key
+            twice, a number that is not an integer or beyond 2**53 - 1, a lone surrogate, or is
+            nested more than 32 deep.
     """
     if len(content) > limit:
         raise MalformedError(f"{name}: expected at most {limit} bytes, got {len(content)}")
+    if sum(content.count(mark) for mark in (b"[", b"{", b",")) > _MAX_VALUES:
+        raise MalformedError(f"{name}: expected at most {_MAX_VALUES} values, got more")
     try:
         value = json.loads(
             content.decode("utf-8"),
@@ -61,7 +66,7 @@ def check_plain(value: object, depth: int = 0) -> None:
     Raises:
         ValueError: It has another type, a lone surrogate, or is nested more than 32 deep.
     """
-    if depth > _MAX_DEPTH:
+    if depth >= _MAX_DEPTH and isinstance(value, dict | list):
         raise ValueError(f"nested more than {_MAX_DEPTH} deep")
     if isinstance(value, str):
         value.encode()  # a lone surrogate raises UnicodeEncodeError, which is a ValueError

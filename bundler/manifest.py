@@ -8,11 +8,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from bundler.digest import Digest, tree_digest
 from bundler.document import utc_time
 from bundler.parts import Span, part_size, spans
-from bundler.reference import ImageTag, file_name, folded, image_tag, model_key, relative_path
+from bundler.reference import (
+    ImageTag,
+    file_name,
+    folded,
+    image_tag,
+    model_key,
+    plain_text,
+    relative_path,
+)
 
 MANIFEST_NAME = "MANIFEST.json"
 FORMAT_VERSION = 1
@@ -20,6 +29,8 @@ MAX_MANIFEST_BYTES = 64 << 20
 SLICE_BYTES = 64 << 20
 MODEL_TYPES = ("agent", "agent_small", "completion")
 GPU_COUNTS = (1, 2, 4, 8)
+# What every tar and zip of the field can hold as a time.
+_FIRST_TIME, _LAST_TIME = "1980-01-01T00:00:00Z", "2199-12-31T23:59:59Z"
 
 
 def require_unique(what: str, names: Iterable[str]) -> None:
@@ -55,7 +66,8 @@ class Release:
         file_name(self.name)
         image_tag(self.version)
         file_name(self.directory)
-        utc_time(self.created)
+        if not _FIRST_TIME <= utc_time(self.created) <= _LAST_TIME:
+            raise ValueError(f"created: expected {_FIRST_TIME} to {_LAST_TIME}, got {self.created}")
         if self.expires is not None and utc_time(self.expires) <= self.created:
             raise ValueError(f"expires {self.expires} is not after created {self.created}")
         if self.sequence < 1:
@@ -153,6 +165,8 @@ class Image:
     blobs: tuple[Blob, ...]
 
     def __post_init__(self) -> None:
+        plain_text(self.source)
+        _require_sorted(f"image {self.tag}: platforms", list(map(plain_text, self.platforms)))
         digests = [blob.digest for blob in self.blobs]
         _require_sorted(f"image {self.tag}: blobs", digests)
         if self.digest not in digests:
@@ -170,6 +184,7 @@ class Chart:
 
     def __post_init__(self) -> None:
         file_name(self.name)
+        plain_text(self.version)
         relative_path(self.path)
 
 
@@ -270,8 +285,7 @@ class Model:
     def __post_init__(self) -> None:
         model_key(self.key)
         check_serving(self.model_type, self.gpus)
-        if not self.model_name:
-            raise ValueError(f"model {self.key}: modelName is empty")
+        plain_text(self.model_name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,17 +301,35 @@ class Manifest:
 
     def __post_init__(self) -> None:
         require_unique("image", (str(image.tag) for image in self.images))
-        archives = (self.bundle.archive, *(c.archive for c in self.checkpoints))
-        require_unique("archive", (MANIFEST_NAME, *archives))
+        require_unique("chart", (chart.name for chart in self.charts))
+        require_unique("archive", (checkpoint.archive for checkpoint in self.checkpoints))
         require_unique("model", (model.key for model in self.models))
         names = {checkpoint.name for checkpoint in self.checkpoints}
         for model in self.models:
             if model.checkpoint not in names:
                 raise ValueError(f"model {model.key}: there is no checkpoint {model.checkpoint!r}")
-        held = {file.path for file in self.bundle.files}
+        self._check_bundle()
+
+    def _check_bundle(self) -> None:
+        root, files = self.release.directory, self.bundle.files
+        if (self.bundle.archive, self.bundle.root) != (f"{root}.tar.gz", root):
+            raise ValueError(
+                f"bundle: expected archive {root}.tar.gz with root {root}, "
+                f"got {self.bundle.archive} with {self.bundle.root}"
+            )
+        held = {file.path for file in files}
         for image in self.images:
             if image.tag.archive_path not in held:
                 raise ValueError(f"image {image.tag}: no {image.tag.archive_path} in the bundle")
+        for chart in self.charts:
+            top = f"{chart.path}/"
+            below = [file for file in files if file.path.startswith(top)]
+            got = tree_digest((f.path.removeprefix(top), f.size, f.digest) for f in below)
+            if not below or got != chart.digest:
+                raise ValueError(
+                    f"chart {chart.name}: expected files of {chart.digest} below {chart.path} "
+                    f"in the bundle, got {len(below)} of {got}"
+                )
 
     @property
     def archives(self) -> dict[str, tuple[int, Digest]]:
@@ -324,8 +356,8 @@ def check_serving(model_type: str, gpus: int) -> None:
 
 def _require_sorted(what: str, names: list[str] | list[Digest]) -> None:
     keys = [str(name).encode() for name in names]
-    if keys != sorted(keys):
-        raise ValueError(f"{what}: not sorted")
+    if any(first >= second for first, second in pairwise(keys)):
+        raise ValueError(f"{what}: not sorted, or one stands there twice")
 
 
 def _not_negative(name: str, *numbers: int) -> None:

@@ -24,7 +24,7 @@ from bundler.manifest import (
     Model,
     Release,
 )
-from bundler.reference import ImageTag, relative_path
+from bundler.reference import ImageTag, plain_text, relative_path
 
 _KNOWN = ("formatVersion", "critical", "release", "bundle", "images", "charts", "checkpoints")
 _KNOWN_FIELDS = frozenset((*_KNOWN, "models"))
@@ -162,9 +162,9 @@ def _to_image(table: Table) -> Image:
         lambda: Image(
             tag=ImageTag(table.text("name"), table.text("tag")),
             digest=table.parse("digest", Digest.parse),
-            source=table.text("source"),
+            source=table.parse("source", plain_text),
             source_digest=table.parse("sourceDigest", Digest.parse),
-            platforms=table.texts("platforms"),
+            platforms=table.parse_all("platforms", plain_text),
             blobs=tuple(map(_to_blob, table.tables("blobs"))),
         )
     )
@@ -187,7 +187,7 @@ def _to_chart(table: Table) -> Chart:
     return table.explain(
         lambda: Chart(
             name=table.text("name"),
-            version=table.text("version"),
+            version=table.parse("version", plain_text),
             path=table.parse("path", relative_path),
             digest=table.parse("sha256", Digest),
         )
@@ -266,7 +266,7 @@ def _to_model(table: Table) -> Model:
         lambda: Model(
             key=table.text("key"),
             checkpoint=table.text("checkpoint"),
-            model_name=table.text("modelName"),
+            model_name=table.parse("modelName", plain_text),
             model_type=table.choice("modelType", MODEL_TYPES),
             gpus=table.integer("gpus", 1, 8),
         )

@@ -12,6 +12,7 @@ from typing import Protocol
 from bundler.errors import ToolError, ToolFailedError, ToolNotFoundError
 
 _logger = logging.getLogger(__name__)
+_children: set[subprocess.Popen[bytes]] = set()
 
 
 class Run(Protocol):
@@ -37,6 +38,9 @@ def run(
 ) -> str:
     """Run a program to its end and return what it wrote to standard output.
 
+    The program gets our whole environment, the variables of AWS too: kubectl and helm log in to a
+    cluster with them, and skopeo hands them on to the credential helper of a registry.
+
     Args:
         argv: The program and its arguments, started with no shell. Never a secret: any user of
             the machine can read a command line.
@@ -51,14 +55,7 @@ def run(
     """
     _logger.debug("running: %s", shlex.join(argv))
     try:
-        done = subprocess.run(
-            argv,
-            env={**os.environ, **(env or {})},
-            input=stdin,
-            capture_output=True,
-            timeout=timeout,
-            check=False,
-        )
+        done = _finished(argv, stdin, {**os.environ, **(env or {})}, timeout)
     except FileNotFoundError:
         raise ToolNotFoundError(argv[0]) from None
     except subprocess.TimeoutExpired:
@@ -66,3 +63,28 @@ def run(
     if done.returncode:
         raise ToolFailedError(argv, done.returncode, done.stderr.decode(errors="replace"))
     return done.stdout.decode(errors="replace")
+
+
+def end_children() -> None:
+    """Kill every program that runs now, so that whatever thread waits for one goes on at once.
+
+    For whoever ends the whole process; from a signal's handler too, so it takes no lock.
+    """
+    for child in tuple(_children):
+        child.kill()
+
+
+def _finished(
+    argv: Sequence[str], stdin: bytes, env: Mapping[str, str], timeout: float | None
+) -> subprocess.CompletedProcess[bytes]:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, env=env) as child:
+        _children.add(child)
+        try:
+            output, errors = child.communicate(stdin, timeout)
+        except BaseException:
+            child.kill()
+            raise
+        finally:
+            _children.discard(child)
+    return subprocess.CompletedProcess(argv, child.returncode, output, errors)

@@ -88,6 +88,11 @@ class Receipt:
         compact = self.time.replace("-", "").replace(":", "")
         return f"{compact}-{Digest.of(encode_receipt(self)).hex[:8]}"
 
+    @property
+    def file_name(self) -> str:
+        """What its file on this machine is called."""
+        return f"{self.release}-{self.name}.receipt.json"
+
 
 def encode_receipt(receipt: Receipt) -> bytes:
     """Give the one byte string that stands for a receipt."""

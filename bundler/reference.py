@@ -129,6 +129,17 @@ def relative_path(text: str) -> str:
     return text
 
 
+def plain_text(text: str) -> str:
+    """Check a text that people read: not empty, no control character.
+
+    Raises:
+        ValueError: It is empty, or could move a cursor, hide or reorder what is shown.
+    """
+    if not text or any(unicodedata.category(char)[0] == "C" for char in text):
+        raise ValueError(f"text is empty or has a control character: {text[:80]!r}")
+    return text
+
+
 def folded(path: str) -> str:
     """Give what two paths must not share, so that no file system takes them for one."""
     return unicodedata.normalize("NFC", path.casefold())

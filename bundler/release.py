@@ -26,6 +26,7 @@ from bundler.sums import MAX_SUMS_BYTES, SUMS_NAME, read_release_sums
 # An ECDSA signature on P-256 is at most 72 bytes of DER.
 MAX_SIGNATURE_BYTES = 1 << 10
 _MAX_SIGNATURES = 64
+_MAX_NAMED = 3
 _ADDITIVE = (f"{SUMS_NAME}.*.sig", "*.sigstore.json", "*.oms.json", "VOLUMES.json")
 _TRUST_DIRECTORY = "trust"
 
@@ -42,7 +43,8 @@ class TrustedRelease:
         manifest_bytes: MANIFEST.json as it was signed.
         sums: Digest of each archive and of MANIFEST.json, by file name.
         sums_bytes: SHA256SUMS as it was signed.
-        signatures: The ``key8`` of each distinct key that signed, sorted.
+        signers: Each distinct key that signed, sorted by its ``key8``.
+        signature_files: A signature of each that was verified, by the name that it should have.
     """
 
     directory: Path
@@ -50,7 +52,20 @@ class TrustedRelease:
     manifest_bytes: bytes
     sums: Mapping[str, Digest]
     sums_bytes: bytes
-    signatures: tuple[str, ...]
+    signers: tuple[PublicKey, ...]
+    signature_files: Mapping[str, bytes]
+
+    @property
+    def signatures(self) -> tuple[str, ...]:
+        """The ``key8`` of each distinct key that signed, sorted."""
+        return tuple(key.key8 for key in self.signers)
+
+    def is_signature(self, name: str, content: bytes) -> bool:
+        """Say whether a file of this name and content is a signature by one of these keys."""
+        return any(
+            signature_name(key.key8) == name and key.verify(content, self.sums_bytes)
+            for key in self.signers
+        )
 
 
 def signature_name(key8: str) -> str:
@@ -87,10 +102,28 @@ def find_release(path: Path, release_dir: Path | None = None) -> Path:
         if os.path.lexists(directory / SUMS_NAME):
             return directory
     where = f"{shown(release_dir)}" if release_dir else f"{shown(path)}, nor beside it"
-    raise NotFoundError(
-        f"no {SUMS_NAME} in {where}",
-        hint=f"name the directory that has {SUMS_NAME}, {MANIFEST_NAME} and the signature",
-    )
+    raise _no_release(release_dir or path, f"no {SUMS_NAME} in {where}", "--release DIR")
+
+
+def read_sums_file(directory: Path) -> bytes:
+    """Read the SHA256SUMS of a release directory.
+
+    Raises:
+        NotFoundError: It is no release directory; the hint names one below it.
+        MalformedError: SHA256SUMS is too large, or not a regular file.
+    """
+    if not os.path.lexists(directory / SUMS_NAME):
+        problem = f"{shown(directory)}: not a release directory: there is no {SUMS_NAME} in it"
+        raise _no_release(directory, problem)
+    return read_limited(directory / SUMS_NAME, limit=MAX_SUMS_BYTES)
+
+
+def _no_release(place: Path, problem: str, option: str = "") -> NotFoundError:
+    below = sorted(shown(path.parent) for path in place.glob(f"*/{SUMS_NAME}"))
+    if below:
+        return NotFoundError(problem, hint=f"did you mean {' or '.join(below[:_MAX_NAMED])}?")
+    hint = f"name the directory that has {SUMS_NAME}, {MANIFEST_NAME} and the signature"
+    return NotFoundError(problem, hint=f"{hint}: {option}" if option else hint)
 
 
 def open_release(directory: Path, keys: Sequence[PublicKey]) -> TrustedRelease:
@@ -107,9 +140,9 @@ def open_release(directory: Path, keys: Sequence[PublicKey]) -> TrustedRelease:
     if not keys:
         raise UntrustedError(
             f"{shown(directory)}: no public key was given, so nobody can vouch for it",
-            hint="give the vendor's public key, which did not come with the release",
+            hint="give the vendor's public key, which did not come with the release: --key PUB",
         )
-    sums_bytes = read_limited(directory / SUMS_NAME, limit=MAX_SUMS_BYTES)
+    sums_bytes = read_sums_file(directory)
     signatures = _check_signatures(directory, sums_bytes, keys)
     manifest_bytes = read_limited(directory / MANIFEST_NAME, limit=MAX_MANIFEST_BYTES)
     sums, manifest = read_agreed(directory, sums_bytes, manifest_bytes)
@@ -119,7 +152,8 @@ def open_release(directory: Path, keys: Sequence[PublicKey]) -> TrustedRelease:
         manifest_bytes=manifest_bytes,
         sums=sums,
         sums_bytes=sums_bytes,
-        signatures=signatures,
+        signers=tuple(key for key, _ in signatures),
+        signature_files={signature_name(key.key8): content for key, content in signatures},
     )
 
 
@@ -138,7 +172,11 @@ def read_agreed(
     if expected is None:
         raise MalformedError(f"{sums_name}: expected a line for {MANIFEST_NAME}, got none")
     if got != expected:
-        raise ContentError(f"{manifest_name}: expected {expected}, got {got}")
+        raise ContentError(
+            f"{manifest_name}: expected {expected}, got {got}",
+            hint=f"copy {MANIFEST_NAME} again from its source; if it stays, it was changed after "
+            "signing",
+        )
     manifest = decode_manifest(manifest_bytes, name=manifest_name)
     archives = {name: digest for name, (_, digest) in manifest.archives.items()}
     named = {name: digest for name, digest in sums.items() if name != MANIFEST_NAME}
@@ -166,13 +204,15 @@ def check_expiry(manifest: Manifest, *, now: str) -> None:
     if release.expires is not None and now >= release.expires:
         raise StaleError(
             f"{release.directory}: expired at {release.expires}, and it is {now}",
-            hint="get a newer release; or allow an expired one by name, if you must",
+            hint="get a newer release; or, if you must: --allow-expired, and to deploy it also "
+            "--reason TEXT",
         )
 
 
 def _check_signatures(
     directory: Path, sums_bytes: bytes, keys: Sequence[PublicKey]
-) -> tuple[str, ...]:
+) -> list[tuple[PublicKey, bytes]]:
+    """Give each distinct key that signed, and a signature of it that holds."""
     names = _signature_names(directory)
     if not names:
         raise UntrustedError(
@@ -182,19 +222,33 @@ def _check_signatures(
         )
     signatures = [read_limited(directory / name, limit=MAX_SIGNATURE_BYTES) for name in names]
     by_identity = {key.spki_digest: key for key in keys}
-    signers = [
-        key
+    verified = {
+        key.key8: (key, signature)
         for key in by_identity.values()
-        if any(key.verify(signature, sums_bytes) for signature in signatures)
-    ]
-    if not signers:
-        given = ", ".join(sorted(key.key8 for key in by_identity.values()))
+        for signature in signatures
+        if key.verify(signature, sums_bytes)
+    }
+    if not verified:
+        given = sorted(key.key8 for key in by_identity.values())
         raise UntrustedError(
-            f"{shown(directory / SUMS_NAME)}: expected a signature by key {given}, "
+            f"{shown(directory / SUMS_NAME)}: expected a signature by key {', '.join(given)}, "
             f"got none that holds; signature files: {', '.join(map(printable, names))}",
-            hint="it was changed after it was signed, or somebody else signed it",
+            hint=_untrusted_hint(given, names),
         )
-    return tuple(sorted(key.key8 for key in signers))
+    return [verified[key8] for key8 in sorted(verified)]
+
+
+def _untrusted_hint(given: Sequence[str], names: Sequence[str]) -> str:
+    """Say what is most likely, judged by the names of the signature files, which prove nothing."""
+    before, after = signature_name("*").split("*")
+    named = [printable(name.removeprefix(before).removesuffix(after)) for name in names]
+    if set(given) & set(named):
+        return f"{SUMS_NAME} or its signature was changed: copy both again from their source"
+    return (
+        f"probably another key than the vendor's was given: {', '.join(given)}, but the signature "
+        f"files are called after {', '.join(named)}; compare your key's fingerprint (sha256 of its "
+        "DER form) with what the vendor told you; or somebody else signed this"
+    )
 
 
 def _signature_names(directory: Path) -> list[str]:

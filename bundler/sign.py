@@ -8,9 +8,15 @@ from pathlib import Path
 from bundler.archive.files import atomic_write_bytes, read_limited
 from bundler.errors import CheckError, ConflictError
 from bundler.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES
-from bundler.release import MAX_SIGNATURE_BYTES, read_agreed, shown, signature_name
+from bundler.release import (
+    MAX_SIGNATURE_BYTES,
+    read_agreed,
+    read_sums_file,
+    shown,
+    signature_name,
+)
 from bundler.signing.keys import PrivateKey, PublicKey, new_key_pair, read_public_key
-from bundler.sums import MAX_SUMS_BYTES, SUMS_NAME
+from bundler.sums import SUMS_NAME
 
 
 def create_keys(private_path: Path, public_path: Path, passphrase: bytes | None) -> PublicKey:
@@ -51,7 +57,7 @@ def sign_release(directory: Path, private_key: PrivateKey) -> Path:
         ConflictError: The file is there already, and holds another signature.
         CheckError: The new signature does not hold.
     """
-    sums_bytes = read_limited(directory / SUMS_NAME, limit=MAX_SUMS_BYTES)
+    sums_bytes = read_sums_file(directory)
     manifest_bytes = read_limited(directory / MANIFEST_NAME, limit=MAX_MANIFEST_BYTES)
     read_agreed(directory, sums_bytes, manifest_bytes)
     public = private_key.public

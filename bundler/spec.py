@@ -98,16 +98,18 @@ def read_spec(document: Document) -> Spec:
     table = document.table()
     if table.integer("formatVersion", 1, MAX_INTEGER) != SPEC_FORMAT:
         table.refuse("formatVersion", f"this version reads {SPEC_FORMAT} only")
-    release = _read_release(table.table("release"))
-    images = tuple(map(_read_image, table.tables("images")))
-    chart = _read_chart(table.table("chart"), release)
+    fields = {key: table.table(key) for key in ("release", "chart")}
+    lists = {key: table.tables(key) for key in ("images", "checkpoints")}
     scripts = table.parse_all("scripts", _script)
-    checkpoints = tuple(map(_read_checkpoint, table.tables("checkpoints")))
-    names = {checkpoint.name for checkpoint in checkpoints}
-    models = tuple(
-        _read_model(key, model, names) for key, model in table.named_tables("models", str)
-    )
+    model_tables = table.named_tables("models", str)
+    # Before anything is read: a mistyped field is told as such, not as what it leaves missing.
     table.close()
+    release = _read_release(fields["release"])
+    images = tuple(map(_read_image, lists["images"]))
+    chart = _read_chart(fields["chart"], release)
+    checkpoints = tuple(map(_read_checkpoint, lists["checkpoints"]))
+    names = {checkpoint.name for checkpoint in checkpoints}
+    models = tuple(_read_model(key, model, names) for key, model in model_tables)
     return table.explain(
         lambda: Spec(
             release=release,

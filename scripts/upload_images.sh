@@ -13,7 +13,7 @@
 # a private CA (/etc/containers/certs.d/HOST:PORT/ca.crt). UPLOAD_TLS_VERIFY=false allows plain
 # HTTP. skopeo unpacks one image at a time below ${TMPDIR:-/var/tmp}.
 #
-# Needs bash, skopeo, tar and the usual small programs (coreutils, findutils).
+# Needs bash, skopeo and coreutils.
 # Exit status: 0 all images are there, 1 some are not, 2 wrong usage.
 set -euo pipefail
 export LC_ALL=C
@@ -33,12 +33,13 @@ registry=${1%/}
 tls_verify=${UPLOAD_TLS_VERIFY:-true}
 [[ $tls_verify == true || $tls_verify == false ]] ||
     fail 2 "UPLOAD_TLS_VERIFY must be true or false, not $tls_verify"
-for program in skopeo tar find sort sha256sum mktemp; do
+for program in skopeo tail tr sha256sum mktemp rm; do
     command -v "$program" >/dev/null || fail 1 "$program is not installed"
 done
 [[ -d ./containers ]] ||
     fail 1 "no ./containers here: run this from the root of the extracted bundle, not from $PWD"
-mapfile -d '' archives < <(find ./containers -name '*.tar' -type f -print0 | sort -z)
+shopt -s globstar nullglob
+archives=(./containers/**/*.tar)
 ((${#archives[@]})) || fail 1 "no image archive (*.tar) under ./containers"
 
 # skopeo does not clean up when it is killed: all its scratch is below a directory of ours.
@@ -49,16 +50,19 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 # archive_digest FILE: the digest of the image's manifest, as the archive's own index has it.
+# index.json and oci-layout are the last two members of every archive of a bundle, each behind its
+# header, which begins with its name and goes on with its mode.
 archive_digest() {
-    local index digests
-    index=$(tar --extract --to-stdout --occurrence=1 --file="$1" index.json 2>/dev/null) ||
-        index=$(tar --extract --to-stdout --occurrence=1 --file="$1" ./index.json 2>/dev/null) ||
-        return 1
+    local index digest
+    index=$(tail --bytes=16384 "$1" | tr --delete '\0')
+    [[ $index == *index.json0000644*oci-layout0000644* ]] || return 1
+    index=${index##*index.json0000644}
+    index=${index%%oci-layout0000644*}
     [[ $index =~ \"digest\"[[:space:]]*:[[:space:]]*\"(sha256:[0-9a-f]{64})\" ]] || return 1
-    digests=${BASH_REMATCH[1]}
+    digest=${BASH_REMATCH[1]}
     # Two images in one archive: nobody could say which one the file's name means.
-    [[ ! ${index#*"$digests"} =~ \"digest\" ]] || return 1
-    echo "$digests"
+    [[ ! ${index#*"$digest"} =~ \"digest\" ]] || return 1
+    echo "$digest"
 }
 
 # find_remote REFERENCE: sets $remote to the digest that the tag has, or to nothing. Status 1 with
@@ -117,7 +121,7 @@ for archive in "${archives[@]}"; do
     base=${base%.tar}
     name=${base%%__*}
     tag=${base#*__}
-    if [[ $base != *__* || ! $name =~ ^[a-z0-9]+([._-][a-z0-9]+)*$ ]] ||
+    if [[ $base != *__* || ! $name =~ ^[a-z0-9]+((\.|_|-+)[a-z0-9]+)*$ ]] ||
         [[ ! $tag =~ ^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$ ]]; then
         echo "FAILED    $archive: its name is not of the form NAME__TAG.tar" >&2
         failed=1

@@ -32,7 +32,7 @@ class FakeCluster:
         looks: How often pods were asked for.
         before_upgrade: Called when Helm is about to change something.
         watch: Gives the objects at each look, from the ready ones and the number of the look.
-        logs: Last line of each container.
+        logs: Last lines of each container; under ``NAME before`` of the one before a restart.
     """
 
     things: dict[tuple[str, str], Object] = field(default_factory=dict)
@@ -44,6 +44,7 @@ class FakeCluster:
     watch: Callable[[list[Object], int], list[Object]] = lambda ready, _look: ready
     logs: dict[str, str] = field(default_factory=dict)
     _ready: list[Object] = field(default_factory=list)
+    _installed: Sequence[Object] = ()
 
     def get(self, kind: str, name: str) -> Object | None:
         return self.things.get((kind, name))
@@ -58,8 +59,8 @@ class FakeCluster:
         self.applied.append(item)
         self.things[str(item["kind"]).lower(), metadata["name"]] = item
 
-    def last_log_line(self, pod: str, container: str, *, previous: bool = False) -> str:
-        return self.logs.get(container, "")
+    def last_log_lines(self, pod: str, container: str, *, previous: bool = False) -> Sequence[str]:
+        return self.logs.get(f"{container} before" if previous else container, "").splitlines()
 
     def installed(self) -> Installed | None:
         return self.newest
@@ -83,12 +84,16 @@ class FakeCluster:
             values=yaml.safe_load(values.read_text()),
             last_good=revision,
         )
+        self._installed = self.render(chart, values)
         self._ready = [
             thing
-            for item in self.render(chart, values)
+            for item in self._installed
             if item["kind"] == "Deployment"
             for thing in ready_deployment(item)
         ]
+
+    def manifest(self) -> Sequence[Object]:
+        return self._installed
 
     def set_status(self, status: str) -> None:
         assert self.newest is not None

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Self
 
 from bundler.archive.files import READ_BYTES, RandomReader, atomic_write
 from bundler.archive.hashing import digest_of, in_threads
 from bundler.archive.members import COPY_HINT, compare_members
+from bundler.archive.oci import check_image_archive
 from bundler.archive.stored_gzip import StoredGzipReader
 from bundler.archive.tar import walk
 from bundler.digest import Digest
 from bundler.errors import ContentError, MalformedError, printable
 from bundler.events import Advanced, Emit, Finished, Started, ignore
 from bundler.faults import Fault
-from bundler.manifest import SLICE_BYTES, Bundle, BundleFile
+from bundler.manifest import SLICE_BYTES, Bundle, BundleFile, Image
 from bundler.parts import Span, spans
 from bundler.sums import write_sums
 
@@ -105,6 +107,18 @@ class BundleReader:
                 f"{bundle.archive}: {CONTENTS_NAME} does not name the files that the manifest names"
             )
 
+    def check_images(self, images: Iterable[Image]) -> None:
+        """Compare the headers and index of each image's archive with the manifest.
+
+        Raises:
+            ContentError: They are not what was signed.
+            MalformedError: They are what was signed, and say something else.
+        """
+        with self._signed():
+            for image in images:
+                file = self._bundle.file(image.tag.archive_path)
+                check_image_archive(partial(self._read_within, file), file.size, image)
+
     def check_slices(self, emit: Emit = ignore) -> list[Fault]:
         """Hash every slice of the archive on all cores.
 
@@ -134,6 +148,9 @@ class BundleReader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _read_within(self, file: BundleFile, offset: int, length: int) -> bytes:
+        return self._gzip.read(file.offset + offset, length)
 
     def _pieces(self, file: BundleFile) -> Iterator[bytes]:
         for done in range(0, file.size, READ_BYTES):

@@ -1,4 +1,4 @@
-"""OCI image layouts: read strictly, from a directory or an archive, and written as an archive."""
+"""OCI image layouts: read strictly, written as an archive, and the archive held to the manifest."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import base64
 import binascii
 import hashlib
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import BinaryIO
 
 from bundler.archive.files import READ_BYTES, RandomReader, atomic_write
 from bundler.archive.hashing import digest_of, in_threads
-from bundler.archive.layout_files import ArchiveFiles, DirectoryFiles, LayoutFiles
-from bundler.archive.tar import END, header, padding, walk, with_directories
+from bundler.archive.layout_files import DirectoryFiles
+from bundler.archive.tar import END, Member, ReadAt, header, padding, walk, with_directories
 from bundler.digest import Digest
 from bundler.document import Table
 from bundler.errors import ContentError, MalformedError, printable
 from bundler.jsontext import MAX_INTEGER, read_json, write_json
-from bundler.manifest import Blob
+from bundler.manifest import Blob, Image
 from bundler.reference import ImageTag
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -44,14 +45,12 @@ class Layout:
         media_type: Of the same.
         platforms: Such as ``linux/amd64``, sorted.
         blobs: Every blob that can be reached, sorted by digest.
-        tag: What index.json calls it, if anything.
     """
 
     digest: Digest
     media_type: str
     platforms: tuple[str, ...]
     blobs: tuple[Blob, ...]
-    tag: str | None = None
 
 
 def read_layout(directory: Path) -> Layout:
@@ -65,15 +64,46 @@ def read_layout(directory: Path) -> Layout:
     return _Walk(DirectoryFiles(directory)).layout()
 
 
-def read_archive_layout(path: Path) -> Layout:
-    """Read an OCI archive of ours; raises as ``read_layout`` does, also for a file too many."""
-    with RandomReader(path) as reader:
-        members = {m.path: m for m in walk(reader.read_at, reader.size, name=str(path))}
-        layout = _Walk(ArchiveFiles(reader, members)).layout()
-    expected = set(dict(with_directories(_contents(layout, b""))))
-    for name in sorted(expected ^ members.keys()):
-        raise MalformedError(f"{printable(str(path))}: nothing names {printable(name)}")
-    return layout
+def check_image_archive(read_at: ReadAt, size: int, image: Image) -> None:
+    """Compare the headers and the index of an OCI archive with what the manifest says of it.
+
+    Args:
+        read_at: Gives exactly as many bytes as asked for, from an offset of the archive.
+        size: Bytes of the archive.
+        image: What it must hold: this image under its tag, its blobs, and nothing else.
+
+    Raises:
+        MalformedError: It says something else, or is no archive of ours.
+    """
+    members = _image_members(read_at, size, image)
+
+    def read(path: str) -> Table:
+        member, name = members[path], f"{image.tag.archive_path}: {path}"
+        content = read_at(member.offset, min(member.size, _MAX_JSON_BYTES + 1))
+        return read_json(content, name=name, limit=_MAX_JSON_BYTES).table()
+
+    read(_VERSION_FILE).choice("imageLayoutVersion", (_VERSION,))
+    top = _only_image(read(_INDEX_FILE))
+    top.choice("digest", (str(image.digest),))
+    top.table("annotations").choice(_REF_NAME, (image.tag.tag,))
+
+
+def _image_members(read_at: ReadAt, size: int, image: Image) -> dict[str, Member]:
+    archive, members = image.tag.archive_path, {}
+    blobs = {_blob_path(blob.digest): blob.size for blob in image.blobs}
+    expected = with_directories([_INDEX_FILE, _VERSION_FILE, *blobs])
+    for entry, member in zip_longest(expected, walk(read_at, size, name=archive)):
+        if member is None or entry != (member.path, member.directory):
+            wanted = "the end" if entry is None else entry[0]
+            got = "the end" if member is None else printable(member.path)
+            raise MalformedError(f"{archive}: expected {wanted}, got {got}")
+        wanted_size = blobs.get(member.path, member.size)
+        if member.size != wanted_size:
+            raise MalformedError(
+                f"{archive}: {member.path}: expected {wanted_size} bytes, got {member.size}"
+            )
+        members[member.path] = member
+    return members
 
 
 def write_oci_archive(
@@ -104,6 +134,13 @@ def write_oci_archive(
                 file.write(content)
             file.write(padding(size))
         file.write(END)
+
+
+def _only_image(index: Table) -> Table:
+    found = index.tables("manifests")
+    if len(found) != 1:
+        index.refuse("manifests", f"expected exactly one image, got {len(found)}")
+    return found[0]
 
 
 def _contents(layout: Layout, index: bytes) -> dict[str, bytes | Blob]:
@@ -143,7 +180,7 @@ def _copy(source: Path, blob: Blob, out: BinaryIO) -> None:
 class _Walk:
     """Follows descriptors from index.json down; a blob is proven before it is parsed."""
 
-    def __init__(self, source: LayoutFiles) -> None:
+    def __init__(self, source: DirectoryFiles) -> None:
         self._source = source
         self._proven: dict[Digest, Blob] = {}
         self._named: dict[Digest, Blob] = {}
@@ -153,20 +190,16 @@ class _Walk:
     def layout(self) -> Layout:
         version = self._parse(_VERSION_FILE, self._read(_VERSION_FILE))
         version.choice("imageLayoutVersion", (_VERSION,))
-        index = self._parse(_INDEX_FILE, self._read(_INDEX_FILE))
-        found = index.tables("manifests")
-        if len(found) != 1:
-            index.refuse("manifests", f"expected exactly one image, got {len(found)}")
-        media_type, top = self._descriptor(found[0])
-        tag = found[0].table("annotations").text(_REF_NAME, "")
-        self._image(media_type, top, found[0], 1)
+        found = _only_image(self._parse(_INDEX_FILE, self._read(_INDEX_FILE)))
+        media_type, top = self._descriptor(found)
+        self._image(media_type, top, found, 1)
         unproven = [blob for blob in self._named.values() if blob.digest not in self._proven]
         for _ in in_threads(self._prove, unproven):
             pass
         if not self._platforms:
-            found[0].refuse("digest", "expected an image for at least one platform, got none")
+            found.refuse("digest", "expected an image for at least one platform, got none")
         blobs = tuple(sorted(self._named.values(), key=lambda blob: blob.digest))
-        return Layout(top.digest, media_type, tuple(sorted(self._platforms)), blobs, tag or None)
+        return Layout(top.digest, media_type, tuple(sorted(self._platforms)), blobs)
 
     def _image(self, media_type: str, blob: Blob, at: Table, depth: int) -> None:
         if media_type not in {OCI_INDEX, OCI_MANIFEST}:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -27,6 +28,18 @@ _ABOUT, _VALUES, _IGNORE = "Chart.yaml", "values.yaml", ".helmignore"
 # Where the values name an image of the release.
 _IMAGES: tuple[KeyPath, ...] = (("image",), ("downloader", "image"), ("docs", "image"))
 _REGISTRY = "registry.invalid"
+# What makes templates come to other objects in a cluster, or the next time, than here; anywhere in
+# a file, so that no way of quoting hides it. Source: Helm, "Template Function List"; Sprig.
+_VARYING = re.compile(
+    r"""\blookup(?=\s*["`$.(]) | \b(?:IsUpgrade|IsInstall)\b | \.Release\.Revision\b
+    | \.Capabilities\b
+    | \b(?:getHostByName|uuidv4|shuffle|encryptAES|htpasswd|bcrypt)\b
+    | \brand(?:Alpha|Ascii|Numeric|Bytes|Int)\w*
+    | \bgen(?:CA|PrivateKey|SelfSignedCert|SignedCert)\w*
+    | (?<=[{(|=-])\s*now\b | \bnow(?=\s*[|)}])""",
+    re.VERBOSE,
+)
+_COMMENT = re.compile(r"\{\{-?\s*/\*.*?\*/", re.DOTALL)
 
 
 def read_chart(directory: Path, emit: Emit) -> dict[str, bytes]:
@@ -127,8 +140,10 @@ def check_closure(
         name: What to call the chart.
 
     Raises:
-        CheckError: It does not render, or names an image that is not in the release.
+        CheckError: It does not render, or would come to something else in a cluster, or names an
+            image that is not in the release.
     """
+    _require_same_everywhere(files, name)
     chart_dir = scratch / name
     for path, content in files.items():
         (chart_dir / path).parent.mkdir(parents=True, exist_ok=True)
@@ -141,6 +156,26 @@ def check_closure(
         raise CheckError(f"chart {name}: does not render: {_problem(error)}") from error
     objects = read_objects(text, name=f"chart {name}, rendered")
     _check_images(objects, {f"{_REGISTRY}/{image}" for image in images}, name)
+
+
+def _require_same_everywhere(files: ChartFiles, name: str) -> None:
+    """Refuse templates that come to something else in a cluster than here, where we look."""
+    for path, content in sorted(files.items()):
+        if "templates" not in path.split("/"):
+            continue
+        text = _COMMENT.sub(_only_lines, content.decode(errors="replace"))
+        if found := _VARYING.search(text):
+            line = text.count("\n", 0, found.start()) + 1
+            place = f"{printable(path)}:{line}"
+            raise CheckError(
+                f"chart {name}: {place}: {found[0].strip()!r} would render differently in a "
+                "cluster, so its images could not be known now",
+                hint="take what differs from a value",
+            )
+
+
+def _only_lines(found: re.Match[str]) -> str:
+    return "\n" * found[0].count("\n")
 
 
 def _problem(error: ToolFailedError) -> str:
@@ -163,9 +198,11 @@ def _check_images(
 
 
 def _everything_on() -> dict[str, object]:
+    """Give values with every switch of the chart on, so that no image hides behind one."""
     models = {
         f"m{number}": {
             "model": "s3://bucket/model",
+            "checkpoint": "checkpoint",
             "modelName": "Model",
             "modelType": kind,
             "gpus": 1,
@@ -177,5 +214,14 @@ def _everything_on() -> dict[str, object]:
         "image": {"registry": _REGISTRY},
         "docs": {"enabled": True, "ingressHost": "docs.invalid"},
         "ingress": {"enabled": True},
+        "authentication": {"secretName": "api-key"},
+        "s3": {"secretName": "credentials"},
+        "caBundle": {"pem": "-----BEGIN CERTIFICATE-----"},
+        "networkPolicy": {"enabled": True},
+        "release": {
+            "name": "release",
+            "manifest": "s3://bucket/MANIFEST.json",
+            "manifestSha256": "0" * 64,
+        },
         "models": models,
     }

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from bundler.archive.bundle import Entry
 from bundler.jsontext import write_json
 from bundler.manifest import Chart, Checkpoint, Image, Model, Release
+from bundler.sizes import size_text
 
 _GUIDE = "operator_guide.md"
 _MODEL_FORMAT = 1
@@ -83,7 +84,7 @@ def operator_guide(
         "CHART_VERSION": chart.version,
         "IMAGES": _table((str(i.tag), f"`{i.digest}`", ", ".join(i.platforms)) for i in images),
         "CHECKPOINTS": _table(
-            (f"`{c.archive}`", f"{c.size / 1e9:.2f} GB", str(len(c.files))) for c in checkpoints
+            (f"`{c.archive}`", size_text(c.size), str(len(c.files))) for c in checkpoints
         ),
         "MODELS": _table(
             (f"`{m.key}`", m.model_name, f"`{m.model_type}`", str(m.gpus), f"`{m.checkpoint}.tar`")

@@ -11,6 +11,7 @@ from bundler.archive.bundle import write_bundle
 from bundler.archive.checkpoint import write_checkpoint
 from bundler.archive.files import atomic_write_bytes
 from bundler.build.chart import chart_digest, check_closure, preset_chart
+from bundler.build.checkpoint import CheckpointSource
 from bundler.build.contents import bundle_entries
 from bundler.build.images import PinnedImage, fetch_images, pin_images, scratch_bytes
 from bundler.build.lock import lock_of
@@ -19,10 +20,10 @@ from bundler.build.protocols import ChartRenderer, ImageSource
 from bundler.build.sources import Sources, read_sources
 from bundler.build.staging import Staging, check_space, staging
 from bundler.digest import Digest
-from bundler.errors import DeniedError, printable
+from bundler.errors import ContentError, DeniedError, printable
 from bundler.events import Emit, ignore
 from bundler.lockfile import Lock, check_lock, lock_path, write_lock
-from bundler.manifest import MANIFEST_NAME, Chart, Image, Manifest
+from bundler.manifest import MANIFEST_NAME, Chart, Checkpoint, Image, Manifest
 from bundler.manifest_codec import encode_manifest
 from bundler.spec import Spec
 from bundler.sums import SUMS_NAME, write_sums
@@ -127,6 +128,24 @@ def _require_writable(lock_file: Path) -> None:
         )
 
 
+def _write_checkpoint(
+    place: Staging, source: CheckpointSource, lock: Lock | None, *, mtime: int, emit: Emit
+) -> Checkpoint:
+    name = source.spec.name
+    try:
+        return write_checkpoint(
+            place.release / f"{name}.tar",
+            name=name,
+            root=source.spec.root,
+            sources=source.files,
+            mtime=mtime,
+            expected=lock.checkpoint(name).expected if lock else None,
+            emit=emit,
+        )
+    except ContentError as error:
+        raise ContentError(f"checkpoint {name}: {error}", hint=error.hint) from error
+
+
 def _write_archives(
     place: Staging,
     spec: Spec,
@@ -137,15 +156,7 @@ def _write_archives(
     emit: Emit,
 ) -> Manifest:
     checkpoints = tuple(
-        write_checkpoint(
-            place.release / f"{item.spec.name}.tar",
-            name=item.spec.name,
-            root=item.spec.root,
-            sources=item.files,
-            mtime=spec.mtime,
-            expected=lock.checkpoint(item.spec.name).expected if lock else None,
-            emit=emit,
-        )
+        _write_checkpoint(place, item, lock, mtime=spec.mtime, emit=emit)
         for item in sources.checkpoints
     )
     chart = Chart(

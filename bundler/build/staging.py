@@ -13,6 +13,7 @@ from pathlib import Path
 from bundler.archive.files import sync_directory
 from bundler.archive.trouble import blaming
 from bundler.errors import ConflictError, WorldError, printable
+from bundler.sizes import size_text
 
 _LOCK = "lock"
 
@@ -67,8 +68,8 @@ def check_space(directory: Path, needed: int) -> None:
         free = shutil.disk_usage(directory).free
     if free < needed:
         raise WorldError(
-            f"{printable(str(directory))}: expected {_gigabytes(needed)} free, "
-            f"got {_gigabytes(free)}",
+            f"{printable(str(directory))}: expected {size_text(needed)} free, "
+            f"got {size_text(free)}",
             hint="free space there, or build somewhere else with --output",
         )
 
@@ -114,7 +115,3 @@ def _refuse_existing(final: Path) -> None:
             f"{printable(str(final))}: expected nothing there, found something",
             hint="a release is never overwritten; remove it, or build somewhere else",
         )
-
-
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:.2f} GB"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import json
 import logging
@@ -16,7 +17,7 @@ from typing import NoReturn
 import click
 
 from bundler import __version__
-from bundler.errors import BundleError
+from bundler.errors import BundleError, WorldError
 
 # Command -> module of bundler.cli, and the line that --help shows, so that --help imports nothing.
 COMMANDS = {
@@ -32,8 +33,6 @@ COMMANDS = {
     "fetch": ("fetch", "Bring a checkpoint from S3 to a directory (runs in the pod)."),
     "version": ("version", "Show this version and the formats that it reads."),
 }
-# Set by the --json option of whatever command runs.
-JSON_OUTPUT = "bundler.cli.json"
 
 
 class LazyGroup(click.Group):
@@ -51,18 +50,20 @@ class LazyGroup(click.Group):
         command: click.Command = module.command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command; a misspelt one gets the nearest as a hint."""
+        name = args[0]
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        if near and name not in COMMANDS:
+            ctx.fail(f"no command {name!r}; did you mean {near[0]!r}?")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
-
-    def invoke(self, ctx: click.Context) -> object:
-        """Run a command; turn an error of ours into a message and an exit status."""
-        try:
-            return super().invoke(ctx)
-        except BundleError as error:
-            _tell(error, as_json=ctx.meta.get(JSON_OUTPUT, False))
-            ctx.exit(error.exit_status)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -79,25 +80,60 @@ def cli(verbose: bool) -> None:
 
 
 def main() -> NoReturn:
-    """Run the command, and end with a status of the table in README.md."""
-    signal.signal(signal.SIGTERM, _end)
+    """Run the command, and end with a status of the table in README.md.
+
+    The one place where an error turns into a message and an exit status.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
     try:
-        cli.main(standalone_mode=True)
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
+        sys.exit(run(sys.argv[1:]))
+    except BrokenPipeError:
+        # Whoever read our output is gone; nothing can be told to them, not even by the interpreter.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; tell what went wrong, and give its exit status."""
+    try:
+        status = cli.main(arguments, prog_name=_program(), standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except BundleError as error:
+        return _tell(str(error), error.hint, error.exit_status, arguments)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return error.exit_code
+    except click.ClickException as error:
+        ctx = getattr(error, "ctx", None)
+        hint = f"{ctx.command_path if ctx else 'bundle'} --help"
+        return _tell(error.format_message(), hint, error.exit_code, arguments)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted; run the same command again to go on", err=True)
+        return 128 + signal.SIGINT
+    except OSError as error:
+        return _tell(str(error), None, WorldError.exit_status, arguments)
     except Exception:  # noqa: BLE001 - the boundary: a defect of ours ends in the log
-        click.echo(f"error: a defect of bundle itself; {_keep(traceback.format_exc())}", err=True)
-        sys.exit(1)
-    sys.exit(0)
+        details = _keep(traceback.format_exc())
+        return _tell(f"a defect of bundle itself; {details}", None, 1, arguments)
+    return status if isinstance(status, int) else 0
 
 
-def _tell(error: BundleError, *, as_json: bool) -> None:
-    if as_json:
-        facts = {"error": str(error), "hint": error.hint, "exitStatus": error.exit_status}
-        click.echo(json.dumps(facts))
-    click.echo(click.style("error: ", fg="red", bold=True) + str(error), err=True)
-    if error.hint:
-        click.echo(click.style("hint: ", fg="cyan") + error.hint, err=True)
+def _program() -> str:
+    """Give the name that the command was called by: completion depends on it."""
+    name = Path(sys.argv[0]).name
+    return name if name in {"bundle", "airgap-bundle"} else "bundle"
+
+
+def _tell(message: str, hint: str | None, status: int, arguments: list[str]) -> int:
+    if "--json" in arguments:
+        click.echo(json.dumps({"error": message, "hint": hint, "exitStatus": status}))
+    click.echo(click.style("error: ", fg="red", bold=True) + message, err=True)
+    if hint:
+        click.echo(click.style("hint: ", fg="cyan") + hint, err=True)
+    return status
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:

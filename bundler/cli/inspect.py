@@ -40,13 +40,19 @@ def command(
     if as_json:
         print_json(description.to_dict())
         return
-    console = Console(highlight=False)
+    console = _Console(highlight=False)
     if not console.is_terminal:
         console.width = _PIPED_WIDTH
     for section in description.sections():
         console.print(_table(section))
     if not description.signatures:
         click.echo("note: not verified: no --key was given", err=True)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave a reader that is gone to the command's boundary, which has a status for it."""
+        raise BrokenPipeError
 
 
 def _table(section: Section) -> Table:

@@ -39,6 +39,7 @@ def command(
         if no_passphrase
         else read_passphrase(passphrase_file, passphrase_fd, "New passphrase", confirm=True)
     )
+    name.parent.mkdir(parents=True, exist_ok=True)
     key = create_keys(private, public, passphrase)
     if as_json:
         print_json(

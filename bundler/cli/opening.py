@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,8 +11,9 @@ from pathlib import Path
 
 import click
 
-from bundler.archive.files import read_limited
+from bundler.cli.options import read_given
 from bundler.digest import Digest
+from bundler.process import Run, run
 from bundler.publish import Allowances, Destination, WantedSecret, read_secrets
 from bundler.release import TrustedRelease, open_release
 from bundler.signing.keys import MAX_KEY_BYTES, PublicKey, read_public_key
@@ -24,6 +25,8 @@ from bundler.tools.cluster import open_cluster
 from bundler.tools.skopeo import Skopeo
 from bundler.yamltext import MAX_YAML_BYTES, read_yaml
 
+_MAX_CA_BYTES = 1 << 20
+
 
 def utc_now() -> str:
     """Give the time as this project writes it: UTC seconds."""
@@ -33,13 +36,13 @@ def utc_now() -> str:
 def read_keys(files: Sequence[Path]) -> tuple[PublicKey, ...]:
     """Read the public keys that the person trusts."""
     return tuple(
-        read_public_key(read_limited(file, limit=MAX_KEY_BYTES), name=str(file)) for file in files
+        read_public_key(read_given(file, limit=MAX_KEY_BYTES), name=str(file)) for file in files
     )
 
 
 def load_spec(file: Path) -> Spec:
     """Read a release spec."""
-    return read_spec(read_yaml(read_limited(file, limit=MAX_YAML_BYTES), name=str(file)))
+    return read_spec(read_yaml(read_given(file, limit=MAX_YAML_BYTES), name=str(file)))
 
 
 def allowances(allow_rollback: int | None, allow_expired: bool, reason: str | None) -> Allowances:
@@ -68,20 +71,21 @@ def open_publication(
     The signature is judged first: nothing outside is touched for a release that is not trusted.
     """
     trusted = open_release(release, read_keys(keys))
-    content = read_limited(target_file, limit=MAX_YAML_BYTES)
+    content = read_given(target_file, limit=MAX_YAML_BYTES)
     target = read_target(read_yaml(content, name=str(target_file)), base=target_file.parent)
     secrets = read_secrets(target, api_key=api_key)
-    with _certificates(target.registry) as directory:
+    with tempfile.TemporaryDirectory(prefix="bundle-") as own:
         yield Publication(
             release=trusted,
             target=target,
-            destination=_destination(target, directory),
+            destination=_destination(target, Path(own)),
             secrets=secrets,
         )
 
 
-def _destination(target: Target, certificates: Path | None) -> Destination:
+def _destination(target: Target, own: Path) -> Destination:
     registry, skopeo = target.registry, Skopeo()
+    certificates = _certificates(registry, own)
 
     def push(archive: Path, image: str) -> Digest:
         return skopeo.push(
@@ -107,16 +111,31 @@ def _destination(target: Target, certificates: Path | None) -> Destination:
             ca=registry.ca,
             authfile=registry.auth_file,
         ),
-        cluster=open_cluster(target.kubernetes),
+        cluster=open_cluster(target.kubernetes, run=_keeping_in(own)),
     )
 
 
-@contextmanager
-def _certificates(registry: RegistryTarget) -> Iterator[Path | None]:
+def _keeping_in(own: Path) -> Run:
+    """Start kubectl and helm so that what they learn of a cluster is kept in no home directory."""
+
+    def run_there(
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> str:
+        kept = {"KUBECACHEDIR": str(own / "kubernetes"), **(env or {})}
+        return run(argv, stdin=stdin, env=kept, timeout=timeout)
+
+    return run_there
+
+
+def _certificates(registry: RegistryTarget, own: Path) -> Path | None:
     """Give skopeo the registry's authority in the form it takes: a directory with ``*.crt``."""
     if registry.ca is None:
-        yield None
-        return
-    with tempfile.TemporaryDirectory(prefix="bundle-ca-") as directory:
-        Path(directory, "ca.crt").write_bytes(read_limited(registry.ca, limit=1 << 20))
-        yield Path(directory)
+        return None
+    directory = own / "registry"
+    directory.mkdir()
+    (directory / "ca.crt").write_bytes(read_given(registry.ca, limit=_MAX_CA_BYTES))
+    return directory

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 import click
 
-from bundler.cli import JSON_OUTPUT
+from bundler.errors import MalformedError
 
+_MAX_SECRET_BYTES = 4096
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
@@ -21,14 +22,7 @@ ANY_PATH = click.Path(exists=True, path_type=Path)
 NEW_PATH = click.Path(path_type=Path)
 
 
-def _remember(ctx: click.Context, _param: click.Parameter, value: bool) -> bool:
-    ctx.meta[JSON_OUTPUT] = value
-    return value
-
-
-json_option = click.option(
-    "--json", "as_json", is_flag=True, callback=_remember, help="Print the result as JSON."
-)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 key_option = click.option(
     "--key",
     "key_files",
@@ -36,6 +30,9 @@ key_option = click.option(
     multiple=True,
     metavar="PUB",
     help="Public key (PEM) that you trust; may be given more than once.",
+)
+api_key_option = click.option(
+    "--api-key-stdin", is_flag=True, help="Read the models' API key from standard input."
 )
 release_dir_option = click.option(
     "--release",
@@ -91,19 +88,43 @@ def passphrase_options(command: F) -> F:
     )(command)
 
 
+def read_given(file: Path, *, limit: int) -> bytes:
+    """Read a file that the person named; that it is a link or a pipe is theirs to choose."""
+    with file.open("rb") as stream:
+        content = stream.read(limit + 1)
+    if len(content) > limit:
+        raise MalformedError(f"{file}: expected at most {limit} bytes, got more")
+    return content
+
+
 def read_passphrase(
     file: Path | None, descriptor: int | None, prompt: str, *, confirm: bool = False
 ) -> bytes:
     """Get a passphrase from where the options say, or ask the person for it."""
     if file is not None:
-        return first_line(file.read_bytes())
+        return first_line(read_given(file, limit=_MAX_SECRET_BYTES))
     if descriptor is not None:
-        with open(descriptor, "rb", closefd=False) as stream:
-            return first_line(stream.read(4096))
+        return first_line(_read_descriptor(descriptor))
     if not sys.stdin.isatty():
         raise click.UsageError("no terminal to ask for a passphrase: give --passphrase-file")
     text: str = click.prompt(prompt, hide_input=True, confirmation_prompt=confirm, err=True)
     return text.encode()
+
+
+def _read_descriptor(descriptor: int) -> bytes:
+    try:
+        with open(descriptor, "rb", closefd=False) as stream:
+            return stream.read(_MAX_SECRET_BYTES)
+    except OSError as error:
+        raise click.UsageError(f"--passphrase-fd {descriptor}: {error.strerror}") from error
+
+
+def read_api_key() -> str:
+    """Read the models' API key from standard input: its first line."""
+    try:
+        return first_line(sys.stdin.buffer.read(_MAX_SECRET_BYTES)).decode()
+    except UnicodeDecodeError:
+        raise MalformedError("standard input: the API key is not text") from None
 
 
 def print_json(value: object) -> None:

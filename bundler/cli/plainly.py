@@ -7,6 +7,7 @@ import time
 
 import click
 
+from bundler.errors import printable
 from bundler.events import Advanced, Event, Finished, Noted, Started
 
 _SECONDS_BETWEEN = 10.0
@@ -25,20 +26,24 @@ class PlainLines:
         with self._lock:
             match event:
                 case Started(verb, item, total):
-                    click.echo(f"{verb} {item}" + (f" ({total} bytes)" if total else ""), err=True)
+                    _say(f"{verb} {item}" + (f" ({total} bytes)" if total else ""))
                 case Advanced(_, step):
                     self._advance(step)
                 case Finished(item, skipped):
-                    click.echo(f"{'kept' if skipped else 'done'} {item}", err=True)
+                    _say(f"{'kept' if skipped else 'done'} {item}")
                 case Noted(text):
-                    click.echo(f"note: {text}", err=True)
+                    _say(f"note: {text}")
 
     def _advance(self, step: int) -> None:
         self._bytes += step
         now = time.monotonic()
         if now - self._told >= _SECONDS_BETWEEN:
             self._told = now
-            click.echo(f"{self._bytes / 1e9:.2f} GB so far", err=True)
+            _say(f"{self._bytes / 1e9:.2f} GB so far")
+
+
+def _say(text: str) -> None:
+    click.echo(printable(text), err=True)
 
 
 tell_plainly = PlainLines()

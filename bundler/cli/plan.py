@@ -10,16 +10,18 @@ import click
 from bundler.cli.opening import Publication, allowances, open_publication, utc_now
 from bundler.cli.options import (
     DIRECTORY,
+    api_key_option,
     json_option,
     key_option,
     print_json,
+    read_api_key,
     stale_options,
     target_option,
 )
 from bundler.cli.render import Watcher
-from bundler.describe import size_text
-from bundler.errors import CHANGES_PENDING
+from bundler.errors import CHANGES_PENDING, ConflictError, printable
 from bundler.publish import Allowances, Plan, State, Step, make_plan, require_no_conflicts
+from bundler.sizes import size_text
 
 _MARKS = {State.PRESENT: ("=", "green"), State.TO_DO: ("+", "yellow"), State.CONFLICT: ("!", "red")}
 
@@ -29,6 +31,7 @@ _MARKS = {State.PRESENT: ("=", "green"), State.TO_DO: ("+", "yellow"), State.CON
 @target_option
 @key_option
 @stale_options
+@api_key_option
 @click.option("--detailed-exitcode", is_flag=True, help="End with 10 where there is work to do.")
 @json_option
 @click.pass_context
@@ -40,6 +43,7 @@ def command(
     allow_rollback: int | None,
     allow_expired: bool,
     reason: str | None,
+    api_key_stdin: bool,
     detailed_exitcode: bool,
     as_json: bool,
 ) -> None:
@@ -48,13 +52,16 @@ def command(
     Changes nothing.
     """
     allowed = allowances(allow_rollback, allow_expired, reason)
-    with open_publication(release, key_files, target_file) as publication:
+    api_key = read_api_key() if api_key_stdin else None
+    with open_publication(release, key_files, target_file, api_key=api_key) as publication:
         plan = plan_of(publication, utc_now(), allowed)
     if as_json:
         print_json(plan.to_dict())
+        if plan.conflicts:
+            ctx.exit(ConflictError.exit_status)
     else:
         show_plan(plan)
-    require_no_conflicts(plan)
+        require_no_conflicts(plan)
     if detailed_exitcode and plan.pending:
         ctx.exit(CHANGES_PENDING)
 
@@ -80,8 +87,10 @@ def show_plan(plan: Plan, *, err: bool = False) -> None:
         size = sum(step.size for step in steps) if state is State.TO_DO else 0
         count = f" ({len(steps)} files)" if len(steps) > 1 else ""
         line = f"{mark} {text}{count}" + (f"  {size_text(size)}" if size else "")
-        click.echo(click.style(line, fg=color), err=err)
+        click.echo(click.style(printable(line), fg=color), err=err)
     pending, conflicts = len(plan.pending), len(plan.conflicts)
+    if plan.steps:
+        click.echo("(= present, + to do, ! in conflict)", err=err)
     if not pending and not conflicts:
         click.echo(f"{plan.release}: all is there; nothing to do", err=err)
         return

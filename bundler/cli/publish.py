@@ -11,21 +11,21 @@ from bundler.cli.opening import allowances, open_publication, utc_now
 from bundler.cli.options import (
     DIRECTORY,
     NEW_PATH,
-    first_line,
+    api_key_option,
     json_option,
     key_option,
     print_json,
+    read_api_key,
     stale_options,
     target_option,
 )
 from bundler.cli.plan import plan_of, show_plan
 from bundler.cli.render import Watcher
-from bundler.errors import MalformedError
+from bundler.errors import CHANGES_PENDING
 from bundler.jsontext import read_json
 from bundler.publish import Plan, publish, require_no_conflicts
 from bundler.receipt import MAX_RECEIPT_BYTES, Receipt, encode_receipt
-
-_MAX_KEY_BYTES = 4096
+from bundler.target import Target
 
 
 @click.command()
@@ -34,10 +34,17 @@ _MAX_KEY_BYTES = 4096
 @key_option
 @stale_options
 @click.option("-y", "--yes", is_flag=True, help="Do not ask before carrying the plan out.")
-@click.option("--api-key-stdin", is_flag=True, help="Read the models' API key from standard input.")
+@api_key_option
 @click.option("--verify-first", is_flag=True, help="Read all that is to be sent before sending.")
-@click.option("--values", "values_file", type=NEW_PATH, help="Where the chart's values go.")
-@click.option("--receipts", type=DIRECTORY, help="Directory for the receipt.")
+@click.option(
+    "--values",
+    "values_file",
+    type=NEW_PATH,
+    help="Where the chart's values go; <TARGET>.values.yaml.",
+)
+@click.option(
+    "--receipts", type=DIRECTORY, help="Directory for the receipt; the target's, if not given."
+)
 @click.option("--scratch", type=DIRECTORY, help="Where one image at a time is unpacked.")
 @json_option
 def command(
@@ -61,14 +68,16 @@ def command(
     conflict in it stops all before a byte is sent. Safe to run again at any time: what is there
     already is not sent.
     """
-    api_key = _read_api_key() if api_key_stdin else None
+    api_key = read_api_key() if api_key_stdin else None
+    values_path = values_file or target_file.with_suffix(".values.yaml")
+    receipts = receipts or target_file.parent
     allowed = allowances(allow_rollback, allow_expired, reason)
     now = utc_now()
     with open_publication(release, key_files, target_file, api_key=api_key) as publication:
         plan = plan_of(publication, now, allowed)
         show_plan(plan, err=True)
         require_no_conflicts(plan)
-        _ask(plan, yes=yes)
+        require_go_ahead(plan, yes=yes)
         with Watcher() as emit:
             receipt = publish(
                 plan,
@@ -76,34 +85,55 @@ def command(
                 publication.target,
                 publication.destination,
                 secrets=publication.secrets,
-                values_path=values_file or target_file.with_suffix(".values.yaml"),
-                receipts=receipts or target_file.parent,
+                values_path=values_path,
+                receipts=receipts,
                 now=now,
                 verify_first=verify_first,
                 scratch_parent=scratch,
                 emit=emit,
             )
-    _tell(plan, receipt, as_json=as_json)
+    _tell(
+        plan,
+        receipt,
+        target=publication.target,
+        values_path=values_path,
+        receipts=receipts,
+        as_json=as_json,
+    )
 
 
-def _read_api_key() -> str:
-    try:
-        return first_line(sys.stdin.buffer.read(_MAX_KEY_BYTES)).decode()
-    except UnicodeDecodeError:
-        raise MalformedError("standard input: the API key is not text") from None
-
-
-def _ask(plan: Plan, *, yes: bool) -> None:
-    if plan.pending and not yes and sys.stdin.isatty():
-        click.confirm("Carry this out?", default=True, abort=True, err=True)
-
-
-def _tell(plan: Plan, receipt: Receipt | None, *, as_json: bool) -> None:
-    if not as_json:
-        click.echo(f"{plan.release}: " + ("published" if receipt else "nothing to do"))
+def require_go_ahead(plan: Plan, *, yes: bool) -> None:
+    """Ask the person; where nobody can be asked, only ``--yes`` will do."""
+    if yes or not plan.pending:
         return
-    written = None
-    if receipt is not None:
-        content = encode_receipt(receipt)
-        written = read_json(content, name="receipt", limit=MAX_RECEIPT_BYTES).value
-    print_json({"plan": plan.to_dict(), "receipt": written})
+    if not sys.stdin.isatty():
+        raise click.UsageError("no terminal to ask for a go-ahead: give --yes")
+    if not click.confirm("Carry this out?", default=True, err=True):
+        click.echo("nothing was done", err=True)
+        click.get_current_context().exit(CHANGES_PENDING)
+
+
+def _tell(
+    plan: Plan,
+    receipt: Receipt | None,
+    *,
+    target: Target,
+    values_path: Path,
+    receipts: Path,
+    as_json: bool,
+) -> None:
+    if as_json:
+        written = None
+        if receipt is not None:
+            content = encode_receipt(receipt)
+            written = read_json(content, name="receipt", limit=MAX_RECEIPT_BYTES).value
+        print_json({"plan": plan.to_dict(), "receipt": written})
+        return
+    if receipt is None:
+        return  # the plan said so already
+    click.echo(f"{plan.release}: published")
+    click.echo(f"values   {values_path}")
+    click.echo(f"receipt  {receipts / receipt.file_name}")
+    for model in target.models or ():
+        if model.ingress_host:
+            click.echo(f"model    {model.key}: https://{model.ingress_host}/v1")

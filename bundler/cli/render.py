@@ -15,14 +15,16 @@ from rich.progress import (
     Progress,
     TaskID,
     TextColumn,
+    TimeElapsedColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
 from rich.text import Text
 
+from bundler.errors import printable
 from bundler.events import Advanced, Event, Finished, Noted, Started, Waiting
 
-_WAIT_LINE_SECONDS = 15.0
+_WAIT_LINE_SECONDS = 2.0
 
 
 class Watcher:
@@ -38,17 +40,24 @@ class Watcher:
             TimeRemainingColumn(),
             console=self._console,
         )
+        # Work of no known size: how long it takes already.
+        self._steps = Progress(
+            TextColumn("{task.description}"), TimeElapsedColumn(), console=self._console
+        )
         self._waiting = Text()
         self._live: Live | None = None
-        self._tasks: dict[str, TaskID] = {}
+        self._tasks: dict[str, tuple[Progress, TaskID]] = {}
         self._verbs: dict[str, tuple[str, float]] = {}
         self._lock = threading.Lock()
-        self._waited: tuple[tuple[str, ...], float] = ((), 0.0)
+        self._waited = 0.0
+        self._said: tuple[str, ...] = ()
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
             self._live = Live(
-                Group(self._progress, self._waiting), console=self._console, transient=True
+                Group(self._progress, self._steps, self._waiting),
+                console=self._console,
+                transient=True,
             )
             self._live.start()
         return self
@@ -70,7 +79,8 @@ class Watcher:
                     self._start(verb, item, total)
                 case Advanced(item, step):
                     if item in self._tasks:
-                        self._progress.advance(self._tasks[item], step)
+                        bar, task = self._tasks[item]
+                        bar.advance(task, step)
                 case Finished(item, skipped):
                     self._finish(item, skipped=skipped)
                 case Noted(text):
@@ -81,26 +91,29 @@ class Watcher:
     def _start(self, verb: str, item: str, total: int | None) -> None:
         self._verbs[item] = (verb, time.monotonic())
         if self._live is not None:
-            self._tasks[item] = self._progress.add_task(f"{verb} {item}", total=total)
+            bar = self._progress if total is not None else self._steps
+            self._tasks[item] = (bar, bar.add_task(f"{verb} {item}", total=total))
 
     def _finish(self, item: str, *, skipped: bool) -> None:
         verb, begun = self._verbs.pop(item, ("", time.monotonic()))
         if item in self._tasks:
-            self._progress.remove_task(self._tasks.pop(item))
+            bar, task = self._tasks.pop(item)
+            bar.remove_task(task)
         took = "there already" if skipped else f"{time.monotonic() - begun:.1f} s"
         self._say(f"{verb} {item}: {took}")
 
     def _wait(self, lines: tuple[str, ...]) -> None:
         if self._live is not None:
-            self._waiting.plain = "\n".join(lines)
+            self._waiting.plain = "\n".join(map(printable, lines))
             return
-        said, when = self._waited
-        if (lines != said and time.monotonic() - when > 1) or (
-            lines and time.monotonic() - when > _WAIT_LINE_SECONDS
-        ):
-            self._waited = (lines, time.monotonic())
-            for line in lines:
+        now = time.monotonic()
+        if now - self._waited < _WAIT_LINE_SECONDS:
+            return
+        self._waited = now
+        for line in lines:
+            if line not in self._said:
                 self._say(f"waiting: {line}")
+        self._said = lines
 
     def _say(self, text: str) -> None:
-        self._console.print(Text(text))
+        self._console.print(Text(printable(text)))

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from bundler.archive.files import read_limited
 from bundler.cli.options import (
     DIRECTORY,
     FILE,
     json_option,
     passphrase_options,
     print_json,
+    read_given,
     read_passphrase,
 )
 from bundler.sign import sign_release
@@ -36,7 +36,7 @@ def command(
     Adds SHA256SUMS.<key8>.sig to RELEASE and changes nothing else. Needs SHA256SUMS and
     MANIFEST.json only, and checks them against each other first.
     """
-    pem = read_limited(key_file, limit=MAX_KEY_BYTES)
+    pem = read_given(key_file, limit=MAX_KEY_BYTES)
     passphrase = None
     if needs_passphrase(pem):
         passphrase = read_passphrase(passphrase_file, passphrase_fd, f"Passphrase of {key_file}")

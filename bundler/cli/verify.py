@@ -15,7 +15,8 @@ from bundler.cli.options import (
     release_dir_option,
 )
 from bundler.cli.render import Watcher
-from bundler.describe import size_text
+from bundler.errors import ContentError
+from bundler.sizes import size_text
 from bundler.verify import Report, verify_path
 
 
@@ -53,13 +54,13 @@ def command(
             allow_expired=allow_expired,
             emit=emit,
         )
-    if as_json:
-        print_json(report.to_dict())
     for note in report.notes:
         click.echo(f"note: {note}", err=True)
+    if as_json:
+        print_json(report.to_dict())
+        click.get_current_context().exit(0 if report else ContentError.exit_status)
     report.raise_for_faults()
-    if not as_json:
-        click.echo(_verdict(report))
+    click.echo(_verdict(report))
 
 
 def _verdict(report: Report) -> str:

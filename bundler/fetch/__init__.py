@@ -40,7 +40,7 @@ def fetch_manifest(store: ObjectStore, uri: S3Prefix, digest: Digest) -> Manifes
     if got != digest:
         raise ContentError(
             f"{uri}: expected {digest}, got {got}",
-            hint="somebody replaced the manifest: publish the release again",
+            hint="somebody replaced it: delete that object, then publish the release again",
         )
     return decode_manifest(content, name=str(uri))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from bundler.digest import Digest
 from bundler.errors import ContentError, MalformedError, WorldError, printable
 from bundler.events import Advanced, Emit, Finished, Noted, Started, ignore
 from bundler.parts import Span, part_size, spans
+from bundler.sizes import size_text
 from bundler.stores.base import ObjectStore
 
 _THREADS = 8
@@ -182,12 +184,12 @@ class _Download:
 
     def _make_partial(self, file: File) -> None:
         partial = self._destination / file.partial
-        with blaming(partial):
-            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-            try:
+        descriptor = _open_partial(partial, os.O_CREAT)
+        try:
+            with blaming(partial):
                 os.ftruncate(descriptor, file.size)
-            finally:
-                os.close(descriptor)
+        finally:
+            os.close(descriptor)
 
     def _check_space(self, need: int) -> None:
         with blaming(self._destination):
@@ -195,15 +197,14 @@ class _Download:
         have = disk.f_bavail * disk.f_frsize
         if need > have:
             raise WorldError(
-                f"{self._destination}: {need} bytes are still to come, {have} are free",
+                f"{self._destination}: {size_text(need)} still to come, {size_text(have)} free",
                 hint="make the volume larger, or free space on the node's disk",
             )
 
     def _bring(self, file: File, span: Span, digest: Digest | None) -> None:
         partial = self._destination / file.partial
         whole = hashlib.sha256()
-        with blaming(partial):
-            descriptor = os.open(partial, os.O_WRONLY | os.O_NOFOLLOW)
+        descriptor = _open_partial(partial)
         try:
             offset = span.offset
             for chunk in self._store.read(file.key, span.offset, span.length):
@@ -237,6 +238,17 @@ class _Download:
                 partial.replace(final)
                 self._emit(Finished(file.path))
         return faults
+
+
+def _open_partial(partial: Path, flags: int = 0) -> int:
+    """Open a regular file to write to; never wait for the other end of what is none."""
+    flags |= os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    with blaming(partial):
+        descriptor = os.open(partial, flags, 0o644)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise MalformedError(f"{printable(str(partial))}: expected a regular file")
+    return descriptor
 
 
 def _write(descriptor: int, chunk: bytes, offset: int) -> None:

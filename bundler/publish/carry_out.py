@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.archive.bundle import BundleReader
 from bundler.archive.files import atomic_write_bytes
+from bundler.archive.trouble import blaming
 from bundler.digest import Digest
-from bundler.errors import DeniedError
+from bundler.errors import WorldError
 from bundler.events import Emit, Finished, Noted, Started, ignore
 from bundler.publish.chart import RenderedChart, render_chart
-from bundler.publish.closure import check_closure
+from bundler.publish.closure import check_closure, check_installed
 from bundler.publish.cluster import Cluster
 from bundler.publish.content import check_pending_content
 from bundler.publish.destination import Destination
@@ -25,16 +26,20 @@ from bundler.publish.layout import Layout, lay_out
 from bundler.publish.objects import markers, release_files
 from bundler.publish.plan import Kind, Plan, Step, require_no_conflicts
 from bundler.publish.planning import open_bundle_of
-from bundler.publish.pointer import encode_pointer, next_pointer, read_pointer
+from bundler.publish.pointer import point, remember_sequence
 from bundler.publish.receipts import make_receipt
 from bundler.publish.scratch import scratch_directory
 from bundler.publish.secrets import WantedSecret, namespace_object, secret_object
-from bundler.publish.upload import StoppedError, Upload
+from bundler.publish.together import side_by_side
+from bundler.publish.upload import Upload
 from bundler.publish.waiting import REAL_CLOCK, Clock, wait_until_ready
 from bundler.receipt import Receipt, encode_receipt
 from bundler.release import TrustedRelease
 from bundler.stores.base import ObjectStore, Registry
 from bundler.target import Target
+
+# More than values file and receipt together take, unless the CA is a long list.
+_PROBE_BYTES = 256 << 10
 
 
 def publish(
@@ -81,6 +86,7 @@ def publish(
             the chart is as it was.
         CheckError: The chart names an image that is not there as signed, or a pod does not get
             ready.
+        StaleError: A newer release was installed since the plan was made.
         WorldError: Something outside refused or failed.
     """
     require_no_conflicts(plan)
@@ -191,7 +197,7 @@ class _Run:
         )
         if self._steps(Kind.IMAGE):
             self.emit(Noted(f"images are unpacked one at a time in {self.scratch}, then removed"))
-        _side_by_side(
+        side_by_side(
             stop,
             lambda: push.send(self.plan, self.release.manifest),
             lambda: self._upload(upload),
@@ -237,18 +243,17 @@ class _Run:
         named = check_closure(chart.objects, self.release.manifest, self.target.registry.host)
         if self._steps(Kind.CHART):
             require_images(self.registry, named)
-            self._remember_sequence()
+            remember_sequence(
+                self.store,
+                self.layout.pointer,
+                self.release.manifest.release,
+                judged=self.plan.highest,
+            )
             atomic_write_bytes(values_path, chart.values_file)
             with self._told("install", f"chart {chart.chart.name}-{chart.chart.version}"):
                 self.cluster.upgrade(chart.path, values_path)
+        check_installed(self.cluster.manifest(), self.release.manifest, self.target.registry.host)
         return chart
-
-    def _remember_sequence(self) -> None:
-        """Raise the highest sequence before it runs: no crash opens the way for an older one."""
-        before = read_pointer(self.store, self.layout.pointer)
-        if before is not None and before.highest < self.release.manifest.release.sequence:
-            raised = replace(before, highest=self.release.manifest.release.sequence)
-            self.store.replace(self.layout.pointer, encode_pointer(raised))
 
     def _wait(self, chart: RenderedChart, clock: Clock) -> None:
         kubernetes = self.target.kubernetes
@@ -264,36 +269,30 @@ class _Run:
 
     def _write(self, receipt: Receipt, receipts: Path) -> None:
         content = encode_receipt(receipt)
-        atomic_write_bytes(receipts / f"{receipt.release}-{receipt.name}.receipt.json", content)
+        atomic_write_bytes(receipts / receipt.file_name, content)
         self.store.put(self.layout.release.key("receipts", f"{receipt.name}.json"), content)
 
     def _point(self) -> None:
         """Last of all, so that a run which was killed has something left to do, and a receipt."""
-        after = next_pointer(
-            read_pointer(self.store, self.layout.pointer),
+        point(
+            self.store,
+            self.layout.pointer,
             self.release.manifest.release,
             Digest.of(self.release.manifest_bytes),
+            judged=self.plan.highest,
         )
-        self.store.replace(self.layout.pointer, encode_pointer(after))
-
-
-def _side_by_side(stop: threading.Event, *work: Callable[[], None]) -> None:
-    with ThreadPoolExecutor(len(work)) as threads:
-        jobs = [threads.submit(piece) for piece in work]
-        try:
-            wait(jobs, return_when=FIRST_EXCEPTION)
-        finally:
-            stop.set()
-    errors = [error for job in jobs if (error := job.exception()) is not None]
-    for error in sorted(errors, key=lambda error: isinstance(error, StoppedError)):
-        raise error
 
 
 def _require_writable(*directories: Path) -> None:
     """Find out at the start, not after hours, that a result could not be written."""
-    for directory in directories:
-        if not os.access(directory, os.W_OK | os.X_OK):
-            raise DeniedError(
-                f"{directory}: cannot be written to, and the values file and receipt go there",
-                hint="name another directory for them",
-            )
+    for directory in dict.fromkeys(directories):
+        try:
+            with blaming(directory), tempfile.NamedTemporaryFile(dir=directory) as file:
+                file.write(bytes(_PROBE_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
+        except WorldError as error:
+            raise type(error)(
+                f"{error}; the values file and receipt go there",
+                hint="name another directory: --values FILE, --receipts DIR",
+            ) from error

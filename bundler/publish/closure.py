@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bundler.errors import CheckError
-from bundler.images_named import images_named
+from bundler.errors import CheckError, printable
+from bundler.images_named import NamedImage, images_named
 from bundler.manifest import Image, Manifest
 from bundler.publish.layout import pinned_image
 from bundler.tools.kubectl import Object
@@ -23,14 +23,39 @@ def check_closure(objects: Iterable[Object], manifest: Manifest, host: str) -> t
     Raises:
         CheckError: An object names another image; the message has all such places.
     """
-    signed = {pinned_image(host, image): image for image in manifest.images}
+    signed = _signed(manifest, host)
     named = images_named(objects)
     strangers = [item for item in named if item.image not in signed]
     if strangers:
         raise CheckError(
-            "the chart names images that are not the signed ones at "
-            f"{host}: {'; '.join(map(str, strangers))}",
+            f"the chart names images that are not the signed ones at {host}: {_listed(strangers)}",
             hint="nothing was installed; values of the target must not name other images",
         )
     used = {item.image for item in named}
     return tuple(image for reference, image in signed.items() if reference in used)
+
+
+def check_installed(objects: Iterable[Object], manifest: Manifest, host: str) -> None:
+    """Hold what Helm installed to the images that were signed, as ``check_closure`` does.
+
+    A chart may come to other objects in a cluster than where no cluster is asked.
+
+    Raises:
+        CheckError: An object names another image; the message has all such places.
+    """
+    signed = _signed(manifest, host)
+    strangers = [item for item in images_named(objects) if item.image not in signed]
+    if strangers:
+        raise CheckError(
+            "what Helm installed names images that are not the signed ones at "
+            f"{host}: {_listed(strangers)}",
+            hint="the Helm release is left as it is, to be looked at: tell the vendor of the chart",
+        )
+
+
+def _signed(manifest: Manifest, host: str) -> dict[str, Image]:
+    return {pinned_image(host, image): image for image in manifest.images}
+
+
+def _listed(images: Iterable[NamedImage]) -> str:
+    return printable("; ".join(map(str, images)))

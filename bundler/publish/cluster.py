@@ -30,8 +30,8 @@ class Cluster(Protocol):
             ConflictError: Another manager set one of the fields to something else.
         """
 
-    def last_log_line(self, pod: str, container: str, *, previous: bool = False) -> str:
-        """Give the last line that a container wrote; empty where there is none."""
+    def last_log_lines(self, pod: str, container: str, *, previous: bool = False) -> Sequence[str]:
+        """Give the last few lines that a container wrote; empty where there are none."""
 
     def installed(self) -> Installed | None:
         """Say what Helm's newest revision is; None where nothing was installed."""
@@ -45,3 +45,6 @@ class Cluster(Protocol):
 
     def upgrade(self, chart: Path, values: Path) -> None:
         """Install a chart, or bring the release to it; does not wait for pods."""
+
+    def manifest(self) -> Sequence[Object]:
+        """Give the objects that Helm installed last, hooks and tests included."""

@@ -14,14 +14,15 @@ from bundler.events import Emit, Finished, Started
 from bundler.manifest import Bundle, Image, Manifest
 from bundler.publish.plan import Kind, Plan, State, Step
 from bundler.publish.upload import StoppedError
+from bundler.sizes import size_text
 from bundler.stores.base import Registry
 
 # The archive itself, and what the program that pushes it unpacks.
 _COPIES = 2
 
 
-def plan_images(registry: Registry, manifest: Manifest) -> Iterator[Step]:
-    """Say for each image of the bundle whether the registry has it under its tag."""
+def plan_images(registry: Registry, manifest: Manifest, host: str) -> Iterator[Step]:
+    """Say for each image of the bundle whether the registry, at ``host``, has it under its tag."""
     for image in manifest.images:
         found = registry.digest(image.tag)
         name = str(image.tag)
@@ -31,7 +32,9 @@ def plan_images(registry: Registry, manifest: Manifest) -> Iterator[Step]:
             size = manifest.bundle.file(image.tag.archive_path).size
             yield Step(kind=Kind.IMAGE, name=name, state=State.TO_DO, size=size)
         else:
-            detail = f"the tag names {found}, expected {image.digest}; tags are never moved"
+            detail = (
+                f"{host}/{image.tag} names {found}, expected {image.digest}; tags are never moved"
+            )
             yield Step(kind=Kind.IMAGE, name=name, state=State.CONFLICT, detail=detail)
 
 
@@ -81,9 +84,12 @@ class Push:
         pending = [i for i in manifest.images if plan.is_pending(Kind.IMAGE, str(i.tag))]
         self._require_space(pending)
         for image in pending:
-            if self.stop.is_set():
-                raise StoppedError(f"image {image.tag}: not sent, since other work failed")
+            self._go_on(image)
             self._send(image)
+
+    def _go_on(self, image: Image) -> None:
+        if self.stop.is_set():
+            raise StoppedError(f"image {image.tag}: not sent, since other work failed")
 
     def _send(self, image: Image) -> None:
         file = self.bundle.file(image.tag.archive_path)
@@ -92,6 +98,7 @@ class Push:
         archive = self.scratch / Path(file.path).name
         try:
             self.reader.extract(file, archive)
+            self._go_on(image)
             got = self.registry.push(archive, image.tag)
         finally:
             archive.unlink(missing_ok=True)
@@ -107,7 +114,7 @@ class Push:
         free = shutil.disk_usage(self.scratch).free
         if need > free:
             raise WorldError(
-                f"{self.scratch}: expected {need} bytes free to unpack one image at a time, "
-                f"got {free}",
-                hint="set TMPDIR to a directory with more space",
+                f"{self.scratch}: expected {size_text(need)} free to unpack one image at a time, "
+                f"got {size_text(free)}",
+                hint="name a directory with more space: --scratch DIR",
             )

@@ -6,15 +6,15 @@ import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from bundler.archive.files import read_limited
 from bundler.digest import Digest
+from bundler.errors import MalformedError, printable
 from bundler.events import Emit, Noted
 from bundler.manifest import MANIFEST_NAME, Checkpoint, CheckpointFile
 from bundler.parts import s3_checksum
 from bundler.publish.layout import Layout, marker_content
 from bundler.publish.plan import Kind, State, Step
 from bundler.reference import S3Prefix
-from bundler.release import MAX_SIGNATURE_BYTES, TrustedRelease, signature_name
+from bundler.release import MAX_SIGNATURE_BYTES, TrustedRelease
 from bundler.stores.base import ObjectStore, StoredObject
 from bundler.sums import SUMS_NAME
 
@@ -34,7 +34,7 @@ def plan_checkpoint(
     wanted = {place.key(file.path): file for file in checkpoint.files}
     extra = sorted(listed.keys() - wanted.keys())
     if extra:
-        names = ", ".join(extra[:_NAMED]) + (" ..." if len(extra) > _NAMED else "")
+        names = printable(", ".join(extra[:_NAMED])) + (" ..." if len(extra) > _NAMED else "")
         emit(Noted(f"{place}: holds {len(extra)} objects that are not of the release: {names}"))
 
     def step(item: tuple[str, CheckpointFile]) -> Step:
@@ -59,7 +59,10 @@ def plan_small_objects(
 ) -> Iterator[Step]:
     """Say for the release's own files and the completion markers whether the bucket holds them."""
     for key, content in release_files(release, layout).items():
-        yield _small(store, Kind.RELEASE_FILE, key, content)
+        step = _small(store, Kind.RELEASE_FILE, key, content)
+        if step.state is State.CONFLICT and _is_signed(store, key, release):
+            step = Step(kind=step.kind, name=key, state=State.PRESENT)
+        yield step
     for key, content in markers(release, layout).items():
         yield _small(store, Kind.MARKER, key, content)
 
@@ -67,10 +70,7 @@ def plan_small_objects(
 def release_files(release: TrustedRelease, layout: Layout) -> dict[str, bytes]:
     """Give the release's own small files by the keys they get."""
     files = {MANIFEST_NAME: release.manifest_bytes, SUMS_NAME: release.sums_bytes}
-    for key8 in release.signatures:
-        path = release.directory / signature_name(key8)
-        if path.exists():
-            files[path.name] = read_limited(path, limit=MAX_SIGNATURE_BYTES)
+    files |= release.signature_files
     return {layout.release.key(name): content for name, content in files.items()}
 
 
@@ -115,7 +115,7 @@ def _state(
         return State.PRESENT, ""
     if found.checksum and _part_count(found.checksum) == _part_count(expected):
         return State.CONFLICT, f"has SHA-256 checksum {found.checksum}, expected {expected}"
-    emit(Noted(f"{key}: the store has no checksum to compare, so it is read back"))
+    emit(Noted(f"{printable(key)}: the store has no checksum to compare, so it is read back"))
     wrong = first_wrong_part(store, key, file)
     return (State.CONFLICT, wrong) if wrong else (State.PRESENT, "")
 
@@ -128,8 +128,7 @@ def _small(store: ObjectStore, kind: Kind, key: str, content: bytes) -> Step:
     found = store.head(key)
     if found is None:
         return Step(kind=kind, name=key, state=State.TO_DO, size=len(content))
-    # ECDSA is not deterministic: another signature of the same key is as good as this one.
-    if key.endswith(".sig") or _holds(store, found, content):
+    if _holds(store, found, content):
         return Step(kind=kind, name=key, state=State.PRESENT)
     return Step(
         kind=kind,
@@ -137,6 +136,17 @@ def _small(store: ObjectStore, kind: Kind, key: str, content: bytes) -> Step:
         state=State.CONFLICT,
         detail="holds other content: another release was published under this name",
     )
+
+
+def _is_signed(store: ObjectStore, key: str, release: TrustedRelease) -> bool:
+    """ECDSA is not deterministic: another signature of the same key is as good as ours."""
+    name = key.rpartition("/")[2]
+    if name not in release.signature_files:
+        return False
+    try:
+        return release.is_signature(name, store.get(key, limit=MAX_SIGNATURE_BYTES))
+    except MalformedError:  # too long to be one
+        return False
 
 
 def _holds(store: ObjectStore, found: StoredObject, content: bytes) -> bool:

@@ -31,6 +31,16 @@ class Kind(StrEnum):
     POINTER = "current release"
 
 
+_IN_BUCKET = "give s3.prefix another value in the target, or delete the object"
+_REMEDIES = {
+    Kind.IMAGE: "give registry.host in the target another path (HOST/PATH), or remove the tag",
+    Kind.CHECKPOINT_FILE: _IN_BUCKET,
+    Kind.RELEASE_FILE: _IN_BUCKET,
+    Kind.MARKER: _IN_BUCKET,
+}
+_REMEDY = "mend what is named, then plan again"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One thing at the destination.
@@ -72,12 +82,14 @@ class Plan:
         manifest: Digest of the manifest that it was made from.
         steps: In the order in which they are carried out.
         allowances: What was allowed by name although it is stale, for the receipt.
+        highest: The highest sequence that the destination remembered when this was judged.
     """
 
     release: str
     manifest: Digest
     steps: tuple[Step, ...]
     allowances: tuple[str, ...] = ()
+    highest: int = 0
 
     @property
     def pending(self) -> tuple[Step, ...]:
@@ -118,7 +130,7 @@ def require_no_conflicts(plan: Plan) -> None:
         ConflictError: It has conflicts; the message names all of them.
     """
     if plan.conflicts:
+        remedies = dict.fromkeys(_REMEDIES.get(step.kind, _REMEDY) for step in plan.conflicts)
         raise ConflictError(
-            "; ".join(map(str, plan.conflicts)),
-            hint="nothing was sent; mend what is named, or choose another prefix, tag or namespace",
+            "; ".join(map(str, plan.conflicts)), hint=f"nothing was sent; {'; '.join(remedies)}"
         )

@@ -23,6 +23,7 @@ from bundler.publish.pointer import (
     NOTHING_ALLOWED,
     Allowances,
     check_staleness,
+    highest_of,
     next_pointer,
     plan_pointer,
     read_pointer,
@@ -81,18 +82,20 @@ def make_plan(
     check_closure(chart.objects, manifest, target.registry.host)
     files = list(_checkpoint_steps(release, layout, store, emit))
     _require_archives(release, layout, files)
-    after = next_pointer(before, manifest.release, Digest.of(release.manifest_bytes))
+    digest = Digest.of(release.manifest_bytes)
+    after = next_pointer(before, manifest.release, digest)
     return Plan(
         release=manifest.release.directory,
-        manifest=after.manifest,
+        manifest=digest,
         steps=(
-            *plan_images(destination.registry, manifest),
+            *plan_images(destination.registry, manifest, target.registry.host),
             *files,
             *plan_small_objects(store, release, layout),
             *_cluster_steps(cluster, target, secrets, chart, clock),
-            plan_pointer(before, after),
+            plan_pointer(before, after, manifest.release.directory),
         ),
         allowances=allowed,
+        highest=highest_of(before),
     )
 
 

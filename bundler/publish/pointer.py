@@ -16,19 +16,30 @@ _MAX_BYTES = 64 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pointer:
-    """What a destination remembers.
+class Deployed:
+    """The release that a destination runs.
 
     Attributes:
-        release: Name of the release that is deployed.
+        release: Its name.
         manifest: Digest of its manifest.
         sequence: Its sequence.
-        highest: The highest sequence that was ever deployed.
     """
 
     release: str
     manifest: Digest
     sequence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pointer:
+    """What a destination remembers.
+
+    Attributes:
+        deployed: What was deployed last, to the end; None where nothing ever was.
+        highest: The highest sequence that was ever begun to be installed.
+    """
+
+    deployed: Deployed | None
     highest: int
 
 
@@ -60,41 +71,86 @@ def read_pointer(store: ObjectStore, key: str) -> Pointer | None:
         return None
     table = read_json(content, name=key, limit=_MAX_BYTES).table()
     table.integer("formatVersion", 1, 1)
-    return Pointer(
-        release=table.text("release"),
-        manifest=table.parse("manifestSha256", Digest),
-        sequence=table.integer("sequence", 1, MAX_INTEGER),
-        highest=table.integer("highest", 1, MAX_INTEGER),
-    )
+    deployed = None
+    if "release" in table:
+        deployed = Deployed(
+            release=table.text("release"),
+            manifest=table.parse("manifestSha256", Digest),
+            sequence=table.integer("sequence", 1, MAX_INTEGER),
+        )
+    return Pointer(deployed=deployed, highest=table.integer("highest", 1, MAX_INTEGER))
 
 
 def encode_pointer(pointer: Pointer) -> bytes:
     """Give the bytes of a pointer."""
-    return write_json(
-        {
-            "formatVersion": 1,
-            "release": pointer.release,
-            "manifestSha256": pointer.manifest.hex,
-            "sequence": pointer.sequence,
-            "highest": pointer.highest,
+    facts: dict[str, object] = {"formatVersion": 1, "highest": pointer.highest}
+    if pointer.deployed is not None:
+        facts |= {
+            "release": pointer.deployed.release,
+            "manifestSha256": pointer.deployed.manifest.hex,
+            "sequence": pointer.deployed.sequence,
         }
-    )
+    return write_json(facts)
 
 
 def next_pointer(before: Pointer | None, release: Release, manifest: Digest) -> Pointer:
     """Say what the destination is to remember once ``release`` is deployed."""
-    highest = max(release.sequence, before.highest if before else 0)
-    return Pointer(
-        release=release.directory, manifest=manifest, sequence=release.sequence, highest=highest
-    )
+    deployed = Deployed(release=release.directory, manifest=manifest, sequence=release.sequence)
+    return Pointer(deployed=deployed, highest=max(release.sequence, highest_of(before)))
 
 
-def plan_pointer(before: Pointer | None, after: Pointer) -> Step:
-    """Say whether what the destination remembers is to change."""
+def highest_of(pointer: Pointer | None) -> int:
+    """Give the highest sequence that a destination remembers; 0 where it remembers nothing."""
+    return pointer.highest if pointer else 0
+
+
+def plan_pointer(before: Pointer | None, after: Pointer, name: str) -> Step:
+    """Say whether what the destination remembers is to change, once ``name`` is deployed."""
     if before == after:
-        return Step(kind=Kind.POINTER, name=after.release, state=State.PRESENT)
-    detail = f"{before.release if before else 'nothing'} before"
-    return Step(kind=Kind.POINTER, name=after.release, state=State.TO_DO, detail=detail)
+        return Step(kind=Kind.POINTER, name=name, state=State.PRESENT)
+    detail = f"{before.deployed.release if before and before.deployed else 'nothing'} before"
+    return Step(kind=Kind.POINTER, name=name, state=State.TO_DO, detail=detail)
+
+
+def remember_sequence(store: ObjectStore, key: str, release: Release, *, judged: int) -> None:
+    """Raise the highest sequence before a release runs: no crash opens the way for an older one.
+
+    Args:
+        store: Where the pointer lies.
+        key: Its key.
+        release: The one that is about to be installed.
+        judged: The highest sequence that its plan was judged by.
+
+    Raises:
+        StaleError: A newer one was installed since its plan was made.
+    """
+    before = _unchanged(store, key, release, judged)
+    if highest_of(before) < release.sequence:
+        deployed = before.deployed if before else None
+        raised = Pointer(deployed=deployed, highest=release.sequence)
+        store.replace(key, encode_pointer(raised))
+
+
+def point(store: ObjectStore, key: str, release: Release, manifest: Digest, *, judged: int) -> None:
+    """Remember that a release is deployed; the arguments as for ``remember_sequence``.
+
+    Raises:
+        StaleError: A newer one was installed since its plan was made.
+    """
+    before = _unchanged(store, key, release, judged)
+    store.replace(key, encode_pointer(next_pointer(before, release, manifest)))
+
+
+def _unchanged(store: ObjectStore, key: str, release: Release, judged: int) -> Pointer | None:
+    """Read what a destination remembers, and judge a release by it again."""
+    now = read_pointer(store, key)
+    if highest_of(now) > max(judged, release.sequence):
+        raise StaleError(
+            f"{release.directory}: sequence {release.sequence}, and {highest_of(now)} was "
+            "deployed here since the plan was made",
+            hint="somebody else publishes here too; make a new plan",
+        )
+    return now
 
 
 def check_staleness(
@@ -116,7 +172,7 @@ def check_staleness(
     """
     used = []
     release = manifest.release
-    highest = before.highest if before else 0
+    highest = highest_of(before)
     if release.sequence < highest:
         if allowances.rollback != release.sequence:
             raise StaleError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -26,7 +27,15 @@ _STUCK = frozenset(
         "RunContainerError",
     )
 )
+# How long trouble that may mend itself must last before nobody waits for it any more.
+_PATIENCE_SECONDS = 60.0
+_NEVER = math.inf
 _MAX_MESSAGE = 300
+_SCHEDULE_HINT = (
+    "free or add a node with as many GPUs (nvidia.com/gpu) as the model asks for, or ask for fewer "
+    "by models.KEY.gpus; a node's taint needs values.tolerations in the target; then run publish "
+    "again"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,18 +45,21 @@ class Trouble:
     Attributes:
         text: What is wrong, with the pod and container.
         pod, container: Where a log may tell more; empty where no container is to blame.
-        certain: Whether waiting cannot help; otherwise it may pass within a minute.
+        hint: What to do about it; empty where the text or the log tells.
+        patience: How many seconds it may last before it ends the waiting: 0 where waiting cannot
+            help, infinity where only the end of all time ends it.
     """
 
     text: str
     pod: str = ""
     container: str = ""
-    certain: bool = True
+    hint: str = ""
+    patience: float = 0.0
 
     @property
-    def where(self) -> tuple[str, str]:
-        """What is in trouble, whatever the text says of it at the moment."""
-        return (self.pod or self.text, self.container)
+    def where(self) -> tuple[str, str, float]:
+        """What is in which kind of trouble, whatever the text says of it at the moment."""
+        return (self.pod or self.text, self.container, self.patience)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,28 +142,54 @@ def _of_deployment(name: str, status: Mapping[str, object]) -> Iterator[Trouble]
         failed = condition.get("type") == "ReplicaFailure" and condition.get("status") == "True"
         late = condition.get("reason") == "ProgressDeadlineExceeded"
         if failed or late:
-            yield Trouble(text=f"{name}: {_message(condition)}", certain=late)
+            patience = 0.0 if late else _PATIENCE_SECONDS
+            yield Trouble(text=f"{name}: {_message(condition)}", patience=patience)
 
 
 def _of_pod(pod: Object) -> Iterator[Trouble]:
+    unscheduled = _unscheduled(pod)
+    if unscheduled:
+        text = f"{_name(pod)}: {unscheduled}"
+        yield Trouble(text=text, pod=_name(pod), hint=_SCHEDULE_HINT, patience=_NEVER)
     for status in _containers(pod):
         waiting = _table(status, "state", "waiting")
-        ended = _table(status, "lastState", "terminated")
-        restarts = _number(status, "restartCount")
         container = str(status.get("name"))
         where = f"{_name(pod)}: {container}"
         if waiting.get("reason") in _STUCK:
-            text = f"{where}: {_message(waiting)}"
-            yield Trouble(text=text, pod=_name(pod), container=container, certain=False)
-        elif waiting.get("reason") == _CRASHED and restarts >= _MAX_RESTARTS:
-            text = f"{where}: failed {restarts} times, {_ending(ended)}"
-            yield Trouble(text=text, pod=_name(pod), container=container)
+            text, patience = f"{where}: {_message(waiting)}", _PATIENCE_SECONDS
+        elif (ended := _failure(status)) is not None:
+            restarts = _number(status, "restartCount")
+            # What was started once more may yet do better.
+            over = waiting.get("reason") == _CRASHED or bool(_table(status, "state", "terminated"))
+            times = restarts + over
+            text = f"{where}: failed {times} time{'s' * (times != 1)}, {_ending(ended)}"
+            patience = 0.0 if over and restarts >= _MAX_RESTARTS else _NEVER
+        else:
+            continue
+        yield Trouble(text=text, pod=_name(pod), container=container, patience=patience)
 
 
-def _describe(pod: Object) -> str:
+def _failure(status: Mapping[str, object]) -> Mapping[str, object] | None:
+    """Give how a container that is not ready ended last; None where it never failed.
+
+    After a failure a kubelet shows it as ended for a while, then as waiting, then as running.
+    """
+    ended = _table(status, "state", "terminated") or _table(status, "lastState", "terminated")
+    crashed = _table(status, "state", "waiting").get("reason") == _CRASHED
+    failed = crashed or ended.get("exitCode") not in {None, 0}
+    return ended if failed and not _is_done(status) else None
+
+
+def _unscheduled(pod: Object) -> str:
     for condition in _tables(_table(pod, "status").get("conditions")):
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
             return f"not scheduled: {_message(condition)}"
+    return ""
+
+
+def _describe(pod: Object) -> str:
+    if unscheduled := _unscheduled(pod):
+        return unscheduled
     if not _containers(pod):
         return str(_table(pod, "status").get("phase", "not started"))
     unready = [status for status in _containers(pod) if not _is_done(status)]

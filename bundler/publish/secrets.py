@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bundler.archive.files import read_limited
-from bundler.errors import MalformedError
+from bundler.errors import MalformedError, NotFoundError
 from bundler.publish.cluster import Cluster
 from bundler.publish.plan import Kind, State, Step
 from bundler.target import SecretSource, Target
@@ -125,7 +125,7 @@ def _api_key(source: SecretSource, given: str | None) -> WantedSecret:
     if given is not None:
         where, text = "API key", given
     elif source.from_file is not None:
-        where, text = str(source.from_file), _read(source.from_file)
+        where, text = str(source.from_file), _read(source.from_file, "apiKey.fromFile")
     else:
         return WantedSecret(name=source.name, fields=fields)
     key = text.removesuffix("\n").removesuffix("\r")
@@ -138,7 +138,8 @@ def _credentials(source: SecretSource) -> WantedSecret:
     if source.from_file is None:
         return WantedSecret(name=source.name, fields=_S3_FIELDS)
     content: dict[str, str] = {}
-    for number, line in enumerate(_read(source.from_file).splitlines(), 1):
+    text = _read(source.from_file, "s3.credentials.fromFile")
+    for number, line in enumerate(text.splitlines(), 1):
         name, _, value = line.strip().partition("=")
         if not line.strip() or line.startswith("#"):
             continue
@@ -154,12 +155,15 @@ def _credentials(source: SecretSource) -> WantedSecret:
     return WantedSecret(name=source.name, fields=_S3_FIELDS, content=content)
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, field: str) -> str:
     try:
         # A secret that is mounted is often a link, which is the operator's own.
         return read_limited(path.resolve(), limit=_MAX_BYTES).decode()
     except UnicodeDecodeError:
         raise MalformedError(f"{path}: expected text in UTF-8") from None
+    except NotFoundError as error:
+        hint = "make the file, or correct its path, which is relative to the target file"
+        raise NotFoundError(f"target {field}: {error}", hint=hint) from error
 
 
 def _data(found: Object) -> dict[str, bytes]:

@@ -70,7 +70,9 @@ def open_registry(
     from bundler.stores.registry import OciRegistry
 
     login = find_login(host, authfile=authfile, environment=environment)
-    return OciRegistry(host, push=push, plain_http=plain_http, ca=ca, login=login)
+    return OciRegistry(
+        host, push=push, plain_http=plain_http, ca=ca, login=login, authfile=authfile
+    )
 
 
 def _check_ca(ca: Path | None) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import inspect
 import logging
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from bundler.digest import Digest
 from bundler.errors import ContentError, DeniedError, WorldError, printable
 from bundler.reference import ImageTag
 from bundler.stores.login import Login
+from bundler.stores.tls import OTHER_HOST_HINT, is_of_another_host
 
 Push = Callable[[Path, str], Digest]
 
@@ -77,6 +79,7 @@ class OciRegistry:
         plain_http: bool = False,
         ca: Path | None = None,
         login: Login | None = None,
+        authfile: Path | None = None,
     ) -> None:
         """Remember where the registry is; nothing is asked yet.
 
@@ -86,12 +89,14 @@ class OciRegistry:
             plain_http: Speak HTTP without TLS.
             ca: PEM file of the authority that the certificate is of; None for the usual ones.
             login: User and password; None for nobody in particular.
+            authfile: The one file where logins were looked up; None for the usual places.
         """
         self._host = host
         self._push = push
         self._plain_http = plain_http
         self._verify = True if ca is None else str(ca)
         self._login = login
+        self._authfile = authfile
 
     def digest(self, image: ImageTag) -> Digest | None:
         """Give the digest of what a tag names now; None where there is no such tag."""
@@ -174,12 +179,16 @@ class OciRegistry:
         )
 
     def _denied(self, answer: requests.Response, image: ImageTag) -> DeniedError:
-        host = self._host.partition("/")[0]
         whom = "the login that we have" if self._login else "anybody without a login"
         return DeniedError(
             f"{self._host}/{image}: the registry refused {whom} ({answer.status_code})",
-            hint=f"skopeo login {host}; logins to ECR are good for 12 hours",
+            hint=f"{self._log_in()}; logins to ECR are good for 12 hours",
         )
+
+    def _log_in(self) -> str:
+        """Give the command that makes the login that we would use."""
+        file = f"--authfile {shlex.quote(str(self._authfile))} " if self._authfile else ""
+        return f"skopeo login {file}{self._host.partition('/')[0]}"
 
     @contextlib.contextmanager
     def _told(self, image: ImageTag) -> Iterator[None]:
@@ -197,7 +206,7 @@ class OciRegistry:
         except ValueError as error:  # all that oras says when it got no token
             raise DeniedError(
                 f"{place}: the registry's token service refused us",
-                hint=f"skopeo login {self._host.partition('/')[0]}",
+                hint=self._log_in(),
             ) from error
 
 
@@ -225,7 +234,9 @@ def _announced(answer: requests.Response) -> Digest | None:
 
 
 def _no_tls(place: str, reason: str) -> WorldError:
-    if "CERTIFICATE_VERIFY_FAILED" in reason:
+    if is_of_another_host(reason):
+        detail, hint = "its certificate is of another host", f"registry.host: {OTHER_HOST_HINT}"
+    elif "CERTIFICATE_VERIFY_FAILED" in reason:
         found = re.search(r"certificate verify failed: ([^(]*)", reason)
         detail = f"its certificate is not trusted: {found[1].strip() if found else reason}"
         hint = "name the CA that it is of: registry.ca in the target"

@@ -24,7 +24,7 @@ from bundler.errors import (
 )
 from bundler.parts import Span, part_size, s3_checksum, spans
 from bundler.stores.base import Advance, OpenPart, Staged, StoredObject
-from bundler.stores.s3_errors import NO_SUCH_KEY, LostError, Place, code_of, explain, told
+from bundler.stores.s3_errors import NO_SUCH_KEY, LostError, Place, code_of, ending, explain, told
 from bundler.stores.s3_upload import Body, Condition, Multipart, only_if_absent
 
 if TYPE_CHECKING:
@@ -109,7 +109,8 @@ class S3Store:
         """Give every object whose key starts with ``prefix``, by key, without checksums."""
         pages = self._client.get_paginator("list_objects_v2")
         with told(self._place(prefix)):
-            for page in pages.paginate(Bucket=self._bucket, Prefix=prefix):
+            found = pages.paginate(Bucket=self._bucket, Prefix=prefix)
+            for page in ending(found, self._place(prefix)):
                 for item in page.get("Contents", ()):
                     yield StoredObject(item["Key"], item["Size"])
 
@@ -134,6 +135,8 @@ class S3Store:
                     while chunk := body.read(min(_CHUNK, end - position)):
                         position += len(chunk)
                         yield chunk
+                if position < end:  # the body ended too early, and yet as its length said
+                    raise IncompleteReadError(actual_bytes=position, expected_bytes=end)
             except (HTTPClientError, IncompleteReadError) as error:
                 failures = 1 if position - start >= _CHUNK else failures + 1
                 if failures >= _ATTEMPTS:

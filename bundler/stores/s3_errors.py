@@ -6,9 +6,10 @@ Codes that are about who we are get our own words: a server's message may quote 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from botocore.exceptions import (
@@ -40,6 +41,10 @@ from bundler.errors import (
     WorldError,
     printable,
 )
+from bundler.stores.tls import OTHER_HOST_HINT, is_of_another_host
+
+if TYPE_CHECKING:
+    from types_boto3_s3.type_defs import ListObjectsV2OutputTypeDef
 
 # Servers differ: AWS and SeaweedFS say the first, MinIO the second.
 _WRONG_CHECKSUM = frozenset({"BadDigest", "XAmzContentChecksumMismatch"})
@@ -129,6 +134,8 @@ _BREAKS: tuple[tuple[tuple[type[BotoCoreError], ...], type[WorldError], str, str
 )
 _ACTION = re.compile(r"perform: ([a-z0-9-]+:[A-Za-z]+)")
 _SHOWN = 300
+# In all; and in a row, since a page may be empty although it is not the last.
+_MAX_LISTED, _MAX_EMPTY_PAGES = 1_000_000, 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +173,26 @@ def code_of(error: ClientError) -> str:
 
 class LostError(WorldError):
     """Somebody else came between: look what is there now."""
+
+
+def ending(
+    pages: Iterable[ListObjectsV2OutputTypeDef], place: Place
+) -> Iterator[ListObjectsV2OutputTypeDef]:
+    """Pass the pages of a listing on as long as it may be an honest one.
+
+    Raises:
+        WorldError: It has more objects than any checkpoint has files, or page after page with none.
+    """
+    count = empty = 0
+    for page in pages:
+        found = len(page.get("Contents", ()))
+        count, empty = count + found, 0 if found else empty + 1
+        if count > _MAX_LISTED or empty > _MAX_EMPTY_PAGES:
+            raise WorldError(
+                f"{place}: the listing does not end: {count} objects so far",
+                hint="choose a prefix that nothing else uses",
+            )
+        yield page
 
 
 @contextmanager
@@ -250,7 +277,10 @@ def _failed(error: BotoCoreError, place: Place) -> BundleError:
 
 def _no_tls(error: SSLError, place: Place) -> WorldError:
     reason = _said(error)
-    if "CERTIFICATE_VERIFY_FAILED" in reason:
+    if is_of_another_host(reason):
+        reason = "its certificate is of another host"
+        hint = f"s3.endpoint in the target: {OTHER_HOST_HINT}"
+    elif "CERTIFICATE_VERIFY_FAILED" in reason:
         found = re.search(r"certificate verify failed: ([^(]*)", reason)
         reason = f"its certificate is not trusted: {(found[1] if found else reason).strip()}"
         hint = "name the CA that it is of: s3.ca in the target, or AWS_CA_BUNDLE"

@@ -39,9 +39,9 @@ class KubernetesCluster:
         """Make or change one object."""
         self.kubectl.apply(item)
 
-    def last_log_line(self, pod: str, container: str, *, previous: bool = False) -> str:
-        """Give the last line that a container wrote."""
-        return self.kubectl.last_log_line(pod, container, previous=previous)
+    def last_log_lines(self, pod: str, container: str, *, previous: bool = False) -> Sequence[str]:
+        """Give the last few lines that a container wrote."""
+        return self.kubectl.last_log_lines(pod, container, previous=previous)
 
     def installed(self) -> Installed | None:
         """Say what is installed."""
@@ -58,6 +58,10 @@ class KubernetesCluster:
     def upgrade(self, chart: Path, values: Path) -> None:
         """Bring the Helm release to a chart and its values."""
         self.release.upgrade(chart, values)
+
+    def manifest(self) -> Sequence[Object]:
+        """Give the objects that Helm installed last, hooks and tests included."""
+        return read_objects(self.release.manifest(), name=f"Helm release {self.release.name}")
 
 
 def open_cluster(target: KubernetesTarget, *, run: Run = run) -> KubernetesCluster:

@@ -46,7 +46,7 @@ class Helm:
     def template(
         self, chart_dir: Path, release: str, namespace: str, values_files: Sequence[Path]
     ) -> str:
-        """Render a chart, hooks and tests included, without asking a cluster.
+        """Render a chart, hooks, tests and ``crds/`` included, without asking a cluster.
 
         Args:
             chart_dir: The chart's directory.
@@ -61,6 +61,6 @@ class Helm:
             ToolFailedError: The chart does not render with these values.
         """
         argv = ["helm", "template", release, str(chart_dir.absolute())]
-        argv += [f"--namespace={namespace}", f"--kube-version={_KUBERNETES}"]
+        argv += [f"--namespace={namespace}", f"--kube-version={_KUBERNETES}", "--include-crds"]
         argv += [f"--values={path.absolute()}" for path in values_files]
         return self.run(argv, timeout=_TIMEOUT_SECONDS)

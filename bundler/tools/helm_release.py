@@ -83,6 +83,15 @@ class HelmRelease:
         except ToolFailedError as error:
             raise explained(error) from error
 
+    def manifest(self) -> str:
+        """Give the newest revision's objects, hooks and tests included, as YAML documents."""
+        try:
+            return "\n---\n".join(
+                self._run(["get", what, self.name]) for what in ("manifest", "hooks")
+            )
+        except ToolFailedError as error:
+            raise explained(error) from error
+
     def _values(self) -> Mapping[str, object]:
         try:
             text = self._run(["get", "values", self.name, "--output=json"])

@@ -18,6 +18,7 @@ FIELD_MANAGER = "bundle"
 # kubectl gives up on one request after this long; the second limit is for all that it does.
 _REQUEST_TIMEOUT = "--request-timeout=60s"
 _TIMEOUT_SECONDS = 180.0
+_LOG_LINES = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,14 +59,14 @@ class Kubectl:
         argv = ["apply", "--server-side", f"--field-manager={FIELD_MANAGER}", "--filename=-"]
         self._run(argv, stdin=json.dumps(item).encode(), hide=tuple(_secret_texts(item)))
 
-    def last_log_line(self, pod: str, container: str, *, previous: bool = False) -> str:
-        """Give the last line that a container wrote; empty where there is none or no log."""
-        argv = ["logs", pod, f"--container={container}", "--tail=1"]
+    def last_log_lines(self, pod: str, container: str, *, previous: bool = False) -> list[str]:
+        """Give the last few lines that a container wrote; empty where there are none or no log."""
+        argv = ["logs", pod, f"--container={container}", f"--tail={_LOG_LINES}"]
         try:
-            lines = self._run([*argv, "--previous"] if previous else argv).strip().splitlines()
+            text = self._run([*argv, "--previous"] if previous else argv)
         except BundleError:
-            return ""
-        return printable(lines[-1]) if lines else ""
+            return []
+        return [printable(line.rstrip()) for line in text.splitlines() if line.strip()]
 
     def _run(self, argv: Sequence[str], *, stdin: bytes = b"", hide: Sequence[str] = ()) -> str:
         flags = [f"--namespace={self.namespace}", _REQUEST_TIMEOUT]

@@ -44,6 +44,18 @@ _RULES: tuple[tuple[re.Pattern[str], type[BundleError], str | None], ...] = (
         "the cluster does not let this user do that; see kubernetes.kubeconfig and context",
     ),
     (
+        re.compile(r"error loading config file"),
+        WorldError,
+        "kubernetes.kubeconfig names a file that is no kubeconfig: expected YAML with clusters, "
+        "users and contexts",
+    ),
+    (
+        re.compile(r"x509: (?:certificate is (?:not )?valid for|cannot validate certificate for)"),
+        WorldError,
+        "the API server's certificate is of another host: name one that it has as the cluster's "
+        "server in kubernetes.kubeconfig",
+    ),
+    (
         re.compile(
             r"unable to connect to the server|cluster unreachable|the connection to the server"
             r"|connection refused|no route to host|i/o timeout|no such host|context deadline"

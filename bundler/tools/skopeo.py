@@ -12,6 +12,7 @@ from bundler.document import Table
 from bundler.errors import (
     ContentError,
     MalformedError,
+    NotFoundError,
     ToolError,
     ToolFailedError,
     WorldError,
@@ -39,6 +40,8 @@ _KEEP_DIGESTS = "--preserve-digests"
 # the customer expects them.
 _CONVERT = "--format=oci"
 _NAME_IN_LAYOUT = "image"
+# Of a registry that has stopped answering: 15 GB at 1 MB/s take a good four hours.
+_COPY_SECONDS = 12 * 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,12 +161,14 @@ class Skopeo:
             digest_file = Path(own, "digest")
             argv = ["skopeo", f"--tmpdir={own}", *_COPY, f"--digestfile={digest_file}", *flags]
             try:
-                self.run([*argv, source, target])
+                self.run([*argv, source, target], timeout=_COPY_SECONDS)
             except ToolFailedError as error:
                 raise explained(error, what) from error
             return Digest.parse(digest_file.read_text().strip())
 
     def _manifest(self, source: Source, plain_http: bool) -> bytes:
+        if isinstance(source, LayoutSource):
+            _require_layout(source)
         argv = ["skopeo", "inspect", "--raw", *self._source_flags("", source, plain_http)]
         try:
             content = self.run([*argv, _reference(source)]).encode()
@@ -198,6 +203,14 @@ class Skopeo:
         if isinstance(source, LayoutSource):
             return []
         return _flags(prefix, self.authfile, self.cert_dir, plain_http)
+
+
+def _require_layout(source: LayoutSource) -> None:
+    if not Path(source.path).is_dir():
+        raise NotFoundError(
+            f"{printable(str(source))}: expected an OCI layout there, found no such directory",
+            hint="correct the path; in a release spec it is relative to the spec's directory",
+        )
 
 
 def _require_named(source: LayoutSource, digest: Digest) -> None:

@@ -61,6 +61,12 @@ _CAUSES = (
         "set plainHttp: true if nobody can listen in between",
     ),
     _Cause(
+        ("certificate is valid for", "certificate is not valid for", "cannot validate certificate"),
+        WorldError,
+        "its certificate is of another host",
+        "use the name that the certificate has, or have one made for this name",
+    ),
+    _Cause(
         ("x509:", "tls:", "certificate"),
         WorldError,
         "TLS failed",

@@ -13,7 +13,7 @@ from bundler.digest import Digest
 from bundler.errors import ContentError
 from bundler.events import Emit
 from bundler.faults import Fault
-from bundler.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Bundle, Checkpoint, Manifest
+from bundler.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Checkpoint, Manifest
 from bundler.release import TrustedRelease, is_additive
 from bundler.sums import SUMS_NAME
 from bundler.verify.kinds import DIRECTORY, FILE, kind_of
@@ -51,14 +51,15 @@ def check_archive(path: Path, manifest: Manifest, findings: Findings) -> None:
     if kind != FILE:
         findings.faults.append(Fault(archive=name, expected=FILE, got=kind))
         return
-    if found.st_size != size:
+    whole = found.st_size == size  # asked once: whoever opens it now holds it to the signed size
+    if not whole:
         expected, got = f"{size} bytes", f"{found.st_size} bytes"
         findings.faults.append(Fault(archive=name, expected=expected, got=got))
-    if name == manifest.bundle.archive:
-        findings.faults += _check_bundle(path, manifest.bundle, findings.emit)
-    else:
+    if name != manifest.bundle.archive:
         by_archive = {checkpoint.archive: checkpoint for checkpoint in manifest.checkpoints}
-        findings.faults += _check_checkpoint(path, by_archive[name], findings.emit)
+        findings.faults += _check_checkpoint(path, by_archive[name], findings.emit, whole=whole)
+    elif whole:  # else where anything lies in it cannot be said
+        findings.faults += _check_bundle(path, manifest, findings.emit)
     findings.checked.append(Checked(name, found.st_size))
 
 
@@ -74,22 +75,23 @@ def _check_small_files(directory: Path, release: TrustedRelease, findings: Findi
             findings.faults.append(Fault(archive=name, expected=expected, got=str(got)))
 
 
-def _check_bundle(path: Path, bundle: Bundle, emit: Emit) -> list[Fault]:
-    if path.stat().st_size != bundle.size:
-        return []  # told already; where anything lies in it cannot be said
+def _check_bundle(path: Path, manifest: Manifest, emit: Emit) -> list[Fault]:
     try:
-        with open_bundle(path, bundle) as reader:
+        with open_bundle(path, manifest.bundle) as reader:
             faults = reader.check_slices(emit)
             if not faults:
                 reader.check_structure()
+                reader.check_images(manifest.images)
             return faults
     except ContentError as error:
-        return [_structure_fault(bundle.archive, error)]
+        return [_structure_fault(manifest.bundle.archive, error)]
 
 
-def _check_checkpoint(path: Path, checkpoint: Checkpoint, emit: Emit) -> list[Fault]:
+def _check_checkpoint(
+    path: Path, checkpoint: Checkpoint, emit: Emit, *, whole: bool
+) -> list[Fault]:
     faults = []
-    if path.stat().st_size == checkpoint.size:
+    if whole:
         try:
             check_structure(path, checkpoint)
         except ContentError as error:

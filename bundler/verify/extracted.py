@@ -9,18 +9,19 @@ from pathlib import Path
 
 from bundler.archive.files import RandomReader
 from bundler.archive.hashing import digest_of, in_threads
+from bundler.archive.oci import check_image_archive
 from bundler.archive.trouble import blaming
 from bundler.digest import Digest
 from bundler.errors import MalformedError
 from bundler.events import Advanced, Finished, Started
 from bundler.faults import Fault
-from bundler.manifest import Bundle, Checkpoint
+from bundler.manifest import Checkpoint, Manifest
 from bundler.release import shown
 from bundler.verify.kinds import DIRECTORY, FILE, NOTHING, kind_of
 from bundler.verify.report import Checked, Findings
 
 # What somebody runs, pushes or installs from: nothing may lie there that was not signed.
-_CLOSED = ("charts", "containers", "scripts")
+CLOSED = ("charts", "containers", "scripts")
 _MAX_ENTRIES = 1_000_000
 
 
@@ -47,18 +48,22 @@ class _Tree:
         return {"/".join(names[:n]) for names in parts for n in range(1, len(names))}
 
 
-def check_extracted_bundle(root: Path, bundle: Bundle, findings: Findings) -> None:
+def check_extracted_bundle(root: Path, manifest: Manifest, findings: Findings) -> None:
     """Compare an extracted bundle: every signed file, and nothing else where things are run from.
 
     Elsewhere what is not signed is listed and not read: the install guide itself puts files there.
     """
-    files = bundle.files
+    files = manifest.bundle.files
     tree = _Tree(
         {file.path: file.size for file in files},
         tuple(_Range(file.path, None, 0, file.size, file.digest) for file in files),
-        lambda path: path.split("/")[0] in _CLOSED,
+        lambda path: path.split("/")[0] in CLOSED,
     )
     _check(root, tree, findings)
+    if not findings.faults:
+        for image in manifest.images:
+            with RandomReader(root / image.tag.archive_path) as reader:
+                check_image_archive(reader.read_at, reader.size, image)
 
 
 def check_extracted_checkpoint(root: Path, checkpoint: Checkpoint, findings: Findings) -> None:
@@ -84,6 +89,8 @@ def find_checkpoint(root: Path, checkpoints: Sequence[Checkpoint]) -> Checkpoint
     """
     name = root.resolve().name
     named = [item for item in checkpoints if name in {item.name, item.root}]
+    if len(named) > 1:  # two that share a root
+        named = [item for item in named if _fits(root, item)]
     fitting = named or [item for item in checkpoints if _fits(root, item)]
     if len(fitting) != 1:
         raise MalformedError(

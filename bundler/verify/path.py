@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bundler.archive.bundle import CONTENTS_NAME
-from bundler.errors import ContentError, StaleError, printable
+from bundler.errors import ContentError, MalformedError, StaleError, printable
 from bundler.events import Emit, ignore
-from bundler.manifest import Manifest
+from bundler.manifest import MANIFEST_NAME, Manifest
 from bundler.release import TrustedRelease, check_expiry, find_release, open_release, shown
 from bundler.signing.keys import PublicKey
 from bundler.sums import SUMS_NAME
 from bundler.verify.archives import check_archive, check_release_directory
 from bundler.verify.extracted import (
+    CLOSED,
     check_extracted_bundle,
     check_extracted_checkpoint,
     find_checkpoint,
@@ -57,7 +58,9 @@ def verify_path(
         UntrustedError: No key was given, or none of them signed this release.
         StaleError: The release is expired.
         ContentError: MANIFEST.json differs from what was signed, or does not name this file.
-        MalformedError: A small file is broken, or nothing says what a directory was extracted from.
+        MalformedError: A small file is broken; nothing says what a directory was extracted from; a
+            directory is a release and holds what was extracted from one too; or the manifest
+            contradicts an archive that is as it was signed.
         WorldError: Something cannot be read.
     """
     release = open_release(find_release(path, release_dir), keys)
@@ -98,15 +101,28 @@ def _kind(path: Path, manifest: Manifest) -> str:
             hint="archives are known by their file names; rename it back if it was renamed",
         )
     # A release directory and an extracted bundle have one name: what lies in them tells.
-    if os.path.lexists(path / SUMS_NAME):
+    ours = [name for name in (SUMS_NAME, *manifest.archives) if os.path.lexists(path / name)]
+    extracted = _extracted_names(path, manifest)
+    if ours and not extracted:
         return RELEASE
-    if os.path.lexists(path / CONTENTS_NAME):
-        return EXTRACTED_BUNDLE
-    if any(os.path.lexists(path / name) for name in manifest.archives):
-        return RELEASE
-    if path.resolve().name == manifest.bundle.root:
-        return EXTRACTED_BUNDLE
-    return EXTRACTED_CHECKPOINT
+    weights = {file.path for checkpoint in manifest.checkpoints for file in checkpoint.files}
+    if not weights.issuperset(ours):
+        # As a release directory, what was extracted here would not be read.
+        raise MalformedError(
+            f"{shown(path)}: expected a release, or what was extracted from one of its archives, "
+            f"got both: {ours[0]} and {printable(extracted[0])}",
+            hint="move one of the two to a directory of its own",
+        )
+    bundle = os.path.lexists(path / CONTENTS_NAME) or path.resolve().name == manifest.bundle.root
+    return EXTRACTED_BUNDLE if bundle else EXTRACTED_CHECKPOINT
+
+
+def _extracted_names(path: Path, manifest: Manifest) -> list[str]:
+    """Name what lies here and would be in an extracted bundle or checkpoint only."""
+    of_release = {SUMS_NAME, MANIFEST_NAME, *manifest.archives}
+    weights = (file.path for checkpoint in manifest.checkpoints for file in checkpoint.files)
+    names = dict.fromkeys((CONTENTS_NAME, *CLOSED, *weights))
+    return [name for name in names if name not in of_release and os.path.lexists(path / name)]
 
 
 def _check(path: Path, kind: str, release: TrustedRelease, findings: Findings) -> None:
@@ -114,7 +130,7 @@ def _check(path: Path, kind: str, release: TrustedRelease, findings: Findings) -
     if kind == RELEASE:
         check_release_directory(path, release, findings)
     elif kind == EXTRACTED_BUNDLE:
-        check_extracted_bundle(path, manifest.bundle, findings)
+        check_extracted_bundle(path, manifest, findings)
     elif kind == EXTRACTED_CHECKPOINT:
         check_extracted_checkpoint(path, find_checkpoint(path, manifest.checkpoints), findings)
     else:

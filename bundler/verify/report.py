@@ -8,7 +8,9 @@ from bundler.errors import ContentError, printable
 from bundler.events import Emit, ignore
 from bundler.faults import Fault
 
-_HINT = "copy what is named again from its source; if it stays, it was changed after signing"
+_COPY = "copy what differs again from its source; if it stays, it was changed after signing"
+_NOTHING = "nothing"
+_REMOVE = "remove what is extra: nobody signed it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,9 @@ class Report:
         lines = [str(fault) for fault in self.faults]
         if len(lines) > 1:
             lines.insert(0, f"{self.path}: {len(lines)} faults")
-        raise ContentError("\n".join(lines), hint=_HINT)
+        extra = [fault.expected == _NOTHING for fault in self.faults]
+        hints = [_COPY] * (not all(extra)) + [_REMOVE] * any(extra)
+        raise ContentError("\n".join(lines), hint="; ".join(hints))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -107,7 +111,7 @@ class Findings:
     def add_extra(self, archive: str, path: str | None, kind: str, *, fault: bool = False) -> None:
         """Tell of something that is not signed; ``fault`` where that is never allowed."""
         if fault or self.strict:
-            self.faults.append(Fault(archive=archive, path=path, expected="nothing", got=kind))
+            self.faults.append(Fault(archive=archive, path=path, expected=_NOTHING, got=kind))
         else:
             self.extra.append(printable(archive if path is None else path))
 
@@ -115,7 +119,7 @@ class Findings:
         """Tell of an archive that is not here; ``fault`` where it must be."""
         if fault or self.require_all:
             expected = f"a file of {size} bytes"
-            self.faults.append(Fault(archive=archive, expected=expected, got="nothing"))
+            self.faults.append(Fault(archive=archive, expected=expected, got=_NOTHING))
         else:
             self.absent.append(archive)
 

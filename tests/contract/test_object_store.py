@@ -23,8 +23,8 @@ from bundler.errors import (
 )
 from bundler.parts import SMALLEST_PART, Span, part_size, s3_checksum, spans
 from bundler.stores.base import ObjectStore, Staged, StoredObject
-from bundler.stores.memory import MemoryStore
 from bundler.stores.opening import open_bucket
+from tests.memory_store import MemoryStore
 from tests.rehearsal.s3 import S3
 
 CONTENT = b"weights"

@@ -170,6 +170,13 @@ class TestRegistryWithTls(RegistryContract):
             open_registry(server.address, push=no_push).digest(IMAGE)
         assert "registry.ca" in told(caught.value)
 
+    def test_a_certificate_of_another_host_is_told_apart(self, server: rehearsal.Registry) -> None:
+        other = server.address.replace(server.host, "localhost")
+        with pytest.raises(WorldError, match="certificate is of another host") as caught:
+            open_registry(other, push=no_push, ca=server.ca_file).digest(IMAGE)
+        assert "use the name that the certificate has" in told(caught.value)
+        assert "plainHttp" not in told(caught.value)
+
     def test_plain_http_is_spoken_only_when_told(self, server: rehearsal.Registry) -> None:
         with pytest.raises(WorldError, match="answered 400") as caught:
             open_registry(server.address, push=no_push, plain_http=True).digest(IMAGE)
@@ -202,6 +209,7 @@ class TestRegistryWithLogin(RegistryContract):
                 server.address, push=no_push, ca=server.ca_file, authfile=authfile
             ).digest(IMAGE)
         assert "not-the-password" not in told(caught.value)
+        assert f"skopeo login --authfile {authfile} {server.address}" in told(caught.value)
 
     @pytest.mark.parametrize(
         ("variable", "file"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import signal
@@ -72,11 +73,12 @@ def test_the_demo_works_after_everything_of_another_was_killed() -> None:
 
 
 def nothing_is_left() -> None:
+    name = "demo-" + hashlib.sha256(f"{CHECKOUT.resolve()}\n".encode()).hexdigest()[:8]
     with pytest.raises(RehearsalError):
-        find("demo")
+        find(name)
     spaces = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True)
-    assert "demo" not in spaces.stdout
-    assert not [path for path in Path("/sys/fs/cgroup").glob("**/*demo*") if path.is_dir()]
+    assert name not in spaces.stdout
+    assert not [path for path in Path("/sys/fs/cgroup").glob(f"**/*{name}*") if path.is_dir()]
     commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
-    assert not [command for command in commands if b"/demo/" in command]
-    assert "/demo/" not in Path("/proc/mounts").read_text()
+    assert not [command for command in commands if name.encode() in command]
+    assert name not in Path("/proc/mounts").read_text()

@@ -52,6 +52,7 @@ class Operator:
                 "AWS_ACCESS_KEY_ID": credentials.access_key,
                 "AWS_SECRET_ACCESS_KEY": credentials.secret_key,
                 "TMPDIR": str(self.directory / "tmp"),
+                "HOME": str(self.directory / "home"),
             },
             check=check,
             timeout=300,
@@ -117,7 +118,8 @@ def operator(
     site: Site, release: Built, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Operator]:
     directory = tmp_path_factory.mktemp("operator")
-    (directory / "tmp").mkdir()
+    for name in ("tmp", "home"):
+        (directory / name).mkdir()
     (directory / "api-key").write_text(API_KEY)
     credentials = site.s3_credentials
     (directory / "pods").write_text(
@@ -187,12 +189,24 @@ def test_publishing_again_changes_nothing(published: Operator) -> None:
     assert sorted(published.directory.rglob("*")) == before
 
 
-def test_plan_says_by_its_status_that_nothing_is_pending(published: Operator) -> None:
+def test_plan_says_by_its_status_whether_anything_is_pending(published: Operator) -> None:
+    pending = published.bundle(
+        "plan", published.release.directory, "--target", fresh_target(published),
+        "--key", published.release.key, "--detailed-exitcode", check=False,
+    )  # fmt: skip
+    assert pending.returncode == 10
     done = published.bundle(
         "plan", published.release.directory, "--target", published.target,
         "--key", published.release.key, "--detailed-exitcode",
     )  # fmt: skip
     assert done.returncode == 0
+
+
+def fresh_target(operator: Operator) -> Path:
+    """Give the same target with a prefix where nothing is yet."""
+    path = operator.target.with_name("fresh.yaml")
+    path.write_text(operator.target.read_text().replace(f"prefix: {PREFIX}", "prefix: fresh"))
+    return path
 
 
 def test_the_values_work_with_plain_helm(published: Operator, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from bundler.archive.bundle import Entry, write_bundle
 from bundler.archive.checkpoint import SourceFile, write_checkpoint
-from bundler.archive.oci import read_archive_layout, read_layout, write_oci_archive
+from bundler.archive.oci import read_layout, write_oci_archive
 from bundler.archive.tar import END, header, padding
 from bundler.digest import Digest
 from bundler.manifest import Bundle, Checkpoint
@@ -184,7 +184,7 @@ def test_skopeo_reads_an_oci_archive_and_keeps_its_digest(tmp_path: Path, need: 
     copied = tmp_path / "copied"
     run(skopeo, "copy", "--preserve-digests", f"oci-archive:{archive}:1.0.0", f"oci:{copied}:x")
     assert str(read_layout(copied).digest) == digest
-    assert read_layout(copied).blobs == read_archive_layout(archive).blobs
+    assert read_layout(copied).blobs == read_layout(tmp_path / "layout").blobs
 
 
 def test_skopeo_copies_every_platform_of_an_oci_archive(tmp_path: Path, need: Need) -> None:

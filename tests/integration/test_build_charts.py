@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from bundler.errors import CheckError, MalformedError
-from tests.integration.building import refused, spec_path, tools
+from tests.integration.building import build, refused, spec_path, tools
 from tests.integration.release_inputs import edit_spec
 
 __all__ = ["spec_path", "tools"]
@@ -61,6 +62,72 @@ def test_a_chart_may_name_images_of_the_release_only(
 ) -> None:
     (spec_path.parent / "chart" / "templates" / "more.yaml").write_text(template)
     assert named in str(refused(spec_path, tmp_path / "out", CheckError))
+
+
+@pytest.mark.parametrize(
+    "switch",
+    [
+        "docs.enabled",
+        "ingress.enabled",
+        "networkPolicy.enabled",
+        "authentication.secretName",
+        "s3.secretName",
+        "caBundle.pem",
+        "release.manifestSha256",
+    ],
+)
+def test_no_image_hides_behind_a_switch_of_the_chart(
+    switch: str, spec_path: Path, tmp_path: Path
+) -> None:
+    hidden = f"{{{{ if .Values.{switch} }}}}\n{CRON_JOB}\n{{{{ end }}}}\n"
+    (spec_path.parent / "chart" / "templates" / "more.yaml").write_text(hidden)
+    assert "CronJob/sneaky" in str(refused(spec_path, tmp_path / "out", CheckError))
+
+
+@pytest.mark.parametrize(
+    ("template", "named"),
+    [
+        ('{{ if (lookup "v1" "Secret" "" "") }}x: 1{{ end }}', "lookup"),
+        ("{{ with .Release }}{{ if .IsUpgrade }}x: 1{{ end }}{{ end }}", "IsUpgrade"),
+        ('{{ if index .Release "IsInstall" }}x: 1{{ end }}', "IsInstall"),
+        ("{{ if gt .Release.Revision 1 }}x: 1{{ end }}", ".Release.Revision"),
+        ('{{ if .Capabilities.APIVersions.Has "x" }}x: 1{{ end }}', ".Capabilities"),
+        ('{{ if getHostByName "x" }}x: 1{{ end }}', "getHostByName"),
+        ("x: {{ randAlphaNum 5 }}", "randAlphaNum"),
+        ('{{ $ca := genCA "x" 1 }}', "genCA"),
+        ("{{ now | date `2006` }}", "now"),
+        ("{{ if (now) }}x: 1{{ end }}", "now"),
+    ],
+)
+def test_a_chart_that_renders_differently_in_a_cluster_is_refused(
+    template: str, named: str, spec_path: Path, tmp_path: Path
+) -> None:
+    text = f'# now: lookup of what is new\n{{{{- /* lookup "\n */ -}}}}\n{template}\n'
+    (spec_path.parent / "chart" / "templates" / "more.yaml").write_text(text)
+    error = str(refused(spec_path, tmp_path / "out", CheckError))
+    assert "templates/more.yaml:4: '" in error
+    assert f"{named}' would render differently" in error
+
+
+def test_words_that_only_look_like_such_functions_are_taken(
+    spec_path: Path, tmp_path: Path
+) -> None:
+    text = '# now: lookup of what is new\n{{- /* lookup "x" now) */ -}}\n'
+    (spec_path.parent / "chart" / "templates" / "more.yaml").write_text(text)
+    build(spec_path, tmp_path / "out")
+
+
+def test_a_custom_resource_definition_counts_too(spec_path: Path, tmp_path: Path) -> None:
+    crd = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "c"},
+        "spec": {"containers": [{"name": "main", "image": "docker.io/spy:1"}]},
+    }
+    (spec_path.parent / "chart" / "crds").mkdir()
+    (spec_path.parent / "chart" / "crds" / "c.yaml").write_text(json.dumps(crd))
+    error = str(refused(spec_path, tmp_path / "out", CheckError))
+    assert "CustomResourceDefinition/c, main: docker.io/spy:1" in error
 
 
 def test_a_chart_that_does_not_render_is_refused(spec_path: Path, tmp_path: Path) -> None:

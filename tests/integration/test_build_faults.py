@@ -165,7 +165,7 @@ def test_too_little_space_is_told_before_anything_is_fetched(
 ) -> None:
     place = small_disk(8)
     events: list[Event] = []
-    with pytest.raises(WorldError, match=r"expected 0\.03 GB free, got 0\.01 GB"):
+    with pytest.raises(WorldError, match=r"expected 32\.\d MiB free, got 8\.0 MiB"):
         build(spec_path, place, emit=events.append)
     assert not [event for event in events if isinstance(event, Started)]
     assert list(place.iterdir()) == []
@@ -201,6 +201,18 @@ def test_a_place_for_the_lock_is_checked_first(spec_path: Path, tmp_path: Path) 
     with pytest.raises(DeniedError, match="expected to write the lock there"):
         build(spec_path, tmp_path / "out", lock_file=gone)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_is_not_the_locked_one_is_named_with_its_checkpoint(
+    spec_path: Path, tmp_path: Path
+) -> None:
+    lock = lock_release(spec_path, load_spec(spec_path), images=Skopeo())
+    config = next(spec_path.parent.glob("models/*/config.json"))
+    config.write_bytes(config.read_bytes() + b"\n")
+    expected = r"checkpoint \S+: config\.json: expected \d+ bytes as locked"
+    with pytest.raises(ContentError, match=expected) as caught:
+        build(spec_path, tmp_path / "out", lock)
+    assert "bundle lock" in str(caught.value.hint)
 
 
 def test_an_image_that_is_not_at_its_source_is_named(

@@ -14,7 +14,7 @@ from bundler.errors import BundleError, ConflictError, ToolFailedError, WorldErr
 from bundler.publish.secrets import WantedSecret, namespace_object, secret_object
 from bundler.tools.helm_release import HelmRelease
 from bundler.tools.kubectl import Kubectl
-from bundler.yamltext import write_yaml
+from bundler.yamltext import read_objects, write_yaml
 from tests.rehearsal.site import Site
 
 HUSH = "hush-hush-hush"
@@ -71,7 +71,7 @@ def test_what_is_absent_reads_as_none(kubectl: Kubectl) -> None:
     assert kubectl.get("namespace", kubectl.namespace) is None
     assert kubectl.get("secret", "key") is None
     assert kubectl.find("deployments,pods", "a=b") == []
-    assert kubectl.last_log_line("pod", "container") == ""
+    assert kubectl.last_log_lines("pod", "container") == []
 
 
 @pytest.mark.rehearsal
@@ -187,6 +187,20 @@ def test_a_helm_release_goes_from_nothing_to_deployed_and_through_failure(
 
 
 @pytest.mark.rehearsal
+def test_what_helm_installed_is_read_back_hooks_included(helm: HelmRelease, tmp_path: Path) -> None:
+    where = chart(tmp_path, "fine")
+    hook = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "hook", "annotations": {"helm.sh/hook": "test"}},
+    }
+    (where / "templates" / "hook.yaml").write_bytes(write_yaml(hook))
+    (tmp_path / "values.yaml").write_text("{}")
+    helm.upgrade(where, tmp_path / "values.yaml")
+    objects: Any = read_objects(helm.manifest(), name="installed")
+    assert {item["metadata"]["name"] for item in objects} == {"fine", "hook"}
+
+
 def test_helm_keeps_the_values_exactly_as_we_wrote_them(helm: HelmRelease, tmp_path: Path) -> None:
     """Otherwise every publish would make a revision."""
     wanted: dict[str, object] = {

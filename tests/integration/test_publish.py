@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import resource
 import shutil
 import sys
 import threading
@@ -20,8 +21,6 @@ from bundler.errors import (
     CheckError,
     ConflictError,
     ContentError,
-    DeniedError,
-    MalformedError,
     StaleError,
     WorldError,
 )
@@ -31,7 +30,8 @@ from bundler.publish import Allowances, Destination, Kind, Plan, make_plan, publ
 from bundler.publish.pointer import NOTHING_ALLOWED
 from bundler.receipt import Receipt, decode_receipt
 from bundler.reference import ImageTag, S3Prefix
-from bundler.release import TrustedRelease
+from bundler.release import TrustedRelease, open_release, signature_name
+from bundler.signing.keys import new_key_pair, read_private_key
 from bundler.stores.base import ObjectStore, Staged, StoredObject
 from bundler.stores.opening import open_bucket, open_registry
 from bundler.target import (
@@ -204,6 +204,21 @@ def test_a_release_is_published_whole(site: Site, small: TrustedRelease) -> None
     }
 
 
+def test_a_place_for_the_values_that_takes_no_file_is_told_before_anything_is_sent(
+    site: Site, small: TrustedRelease
+) -> None:
+    plan, before = site.plan(small), site.state()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(WorldError, match="the values file and receipt go there") as caught:
+            site.publish(small, plan)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "--values FILE" in str(caught.value.hint)
+    assert site.state() == before
+
+
 def test_a_second_publish_finds_nothing_to_do(site: Site, small: TrustedRelease) -> None:
     site.publish(small)
     before = site.state()
@@ -256,9 +271,10 @@ def test_another_image_under_a_tag_stops_everything(site: Site, small: TrustedRe
     before = site.state()
     moved = replace(site.target, s3=replace(site.target.s3, place=S3Prefix(bucket(site), "new")))
     fresh = replace(site, target=moved)
-    with pytest.raises(ConflictError, match=r"image atlas:1.0.0: the tag names sha256:") as caught:
+    with pytest.raises(ConflictError, match=r"image atlas:1\.0\.0: .* names sha256:") as caught:
         fresh.publish(small)
     assert caught.value.exit_status == 7
+    assert f"{site.target.registry.host}/atlas:1.0.0" in str(caught.value)
     assert site.state() == before
 
 
@@ -545,6 +561,87 @@ def test_a_crash_after_the_chart_does_not_open_the_way_back(
         site.plan(small)
 
 
+def test_a_crash_of_the_first_deployment_does_not_open_the_way_back(
+    site: Site, small: TrustedRelease
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def die() -> None:
+        raise Killed
+
+    newer = make_publishable(site.directory.parent / "newer", replace(SMALL, sequence=2))
+    site.cluster.before_upgrade = die
+    with pytest.raises(Killed):
+        site.publish(newer)
+    with pytest.raises(StaleError, match="sequence 1, expected 2"):
+        site.plan(small)
+    site.cluster.before_upgrade = lambda: None
+    assert Kind.POINTER in {step.kind for step in site.plan(newer).pending}
+    site.publish(newer)
+    assert not site.plan(newer).pending
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_newer_release_since_the_plan_stops_it(
+    site: Site, small: TrustedRelease, moment: str
+) -> None:
+    newer = make_publishable(site.directory.parent / "newer", replace(SMALL, sequence=2))
+
+    def come_between() -> None:
+        other.publish(newer)
+
+    plan = site.plan(small)
+    other = replace(site, cluster=FakeCluster(), directory=site.directory.parent)
+    if moment == "before":
+        other.publish(newer)
+    else:
+        site.cluster.before_upgrade = come_between
+    with pytest.raises(StaleError, match="sequence 1, and 2 was deployed here since") as caught:
+        site.publish(small, plan)
+    assert caught.value.exit_status == 6
+    assert site.cluster.upgrades == (moment == "after")
+    pointer = json.loads(site.store.get("llm/releases/current.json", limit=4096))
+    assert (pointer["sequence"], pointer["highest"]) == (2, 2)
+
+
+def test_only_signatures_that_hold_are_sent(
+    site: Site, small: TrustedRelease, tmp_path: Path
+) -> None:
+    copy = tmp_path / "renamed"
+    shutil.copytree(small.directory, copy)
+    [right] = copy.glob("*.sig")
+    good = right.read_bytes()
+    (copy / "SHA256SUMS.00000000.sig").write_bytes(good)
+    right.write_bytes(b"junk")
+    site.publish(open_release(copy, small.signers))
+    sent = {key: item for key, item in site.objects().items() if key.endswith(".sig")}
+    assert list(sent) == [f"llm/releases/demo-2026.11.1/{right.name}"]
+    assert site.store.get(*sent, limit=4096) == good
+
+
+@pytest.mark.parametrize("length", [4, 4096])
+def test_a_signature_that_does_not_hold_is_a_conflict(
+    site: Site, small: TrustedRelease, length: int
+) -> None:
+    [name] = small.signature_files
+    site.store.put(f"llm/releases/demo-2026.11.1/{name}", b"j" * length)
+    with pytest.raises(ConflictError, match=rf"{name}: holds other content"):
+        site.publish(small)
+
+
+def test_another_signature_by_the_same_key_is_as_good(site: Site, tmp_path: Path) -> None:
+    key = read_private_key(new_key_pair(None)[0], None, name="key")
+    release = make_publishable(tmp_path / "demo")
+    signature = key.sign(release.sums_bytes)
+    assert signature != key.sign(release.sums_bytes)
+    name = signature_name(key.public.key8)
+    release = replace(release, signers=(key.public,), signature_files={name: signature})
+    site.publish(release)
+    again = replace(release, signature_files={name: key.sign(release.sums_bytes)})
+    assert not site.plan(again).pending
+
+
 def test_an_expired_release_needs_a_reason(site: Site, tmp_path: Path) -> None:
     release = make_publishable(tmp_path / "old", replace(SMALL, expires="2026-11-19T00:00:00Z"))
     with pytest.raises(StaleError, match="expired at 2026-11-19T00:00:00Z"):
@@ -621,13 +718,20 @@ def test_a_chart_that_names_another_image_is_not_installed(
     assert not site.objects()
 
 
-def test_a_chart_that_is_not_the_one_of_the_manifest_is_refused(
+def test_another_image_that_came_to_be_installed_is_found_each_time(
     site: Site, small: TrustedRelease
 ) -> None:
-    [chart] = small.manifest.charts
-    other = replace(small.manifest, charts=(replace(chart, digest=Digest.of(b"other")),))
-    with pytest.raises(MalformedError, match="chart inference: the manifest gives"):
-        site.plan(replace(small, manifest=other))
+    class Different(FakeCluster):
+        def manifest(self) -> list[Any]:
+            spec = {"containers": [{"name": "spy", "image": "docker.io/spy:latest"}]}
+            return [*super().manifest(), {"kind": "Pod", "metadata": {"name": "x"}, "spec": spec}]
+
+    site.cluster = Different()
+    for _attempt in range(2):
+        with pytest.raises(CheckError, match=r"installed .*: Pod/x, spy: docker\.io/spy:latest"):
+            site.publish(small)
+    assert site.cluster.upgrades == 1
+    assert not [key for key in site.objects() if "/receipts/" in key]
 
 
 def test_an_image_that_vanished_meanwhile_stops_the_chart(
@@ -663,7 +767,7 @@ def test_values_that_the_chart_refuses_are_found_before_anything_is_sent(
 def test_a_directory_that_takes_no_receipt_is_found_first(
     site: Site, small: TrustedRelease, tmp_path: Path
 ) -> None:
-    with pytest.raises(DeniedError, match="nowhere"):
+    with pytest.raises(WorldError, match="nowhere: no such file or directory; the values file"):
         publish(
             site.plan(small),
             small,
@@ -679,10 +783,10 @@ def test_a_directory_that_takes_no_receipt_is_found_first(
 
 def test_extra_objects_beside_a_checkpoint_are_named(site: Site, small: TrustedRelease) -> None:
     checkpoint = small.manifest.checkpoint("point_1")
-    key = f"llm/checkpoints/point/{checkpoint.identity.id16}/other.bin"
+    key = f"llm/checkpoints/point/{checkpoint.identity.id16}/other\x1b[2J.bin"
     site.store.put(key, b"x")
     site.plan(small)
-    assert [e for e in site.events if isinstance(e, Noted) and "other.bin" in e.text]
+    assert [e for e in site.events if isinstance(e, Noted) and r"other\u001b[2J.bin" in e.text]
 
 
 def test_when_an_image_fails_the_uploads_stop_and_the_image_is_named(

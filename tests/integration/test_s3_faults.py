@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import re
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -240,6 +241,12 @@ class TestTls:
             with pytest.raises(WorldError, match="certificate is not trusted") as caught:
                 open_bucket("models", endpoint=server.url, region=server.region).head("a")
             assert "s3.ca" in refused(caught.value, server)
+            other = server.url.replace(server.host, "localhost")
+            with pytest.raises(WorldError, match="certificate is of another host") as caught:
+                open_bucket("models", endpoint=other, region=server.region, ca=server.ca_file).head(
+                    "a"
+                )
+            assert "s3.endpoint" in str(caught.value.hint)
             monkeypatch.setenv("AWS_CA_BUNDLE", str(server.ca_file))
             assert open_bucket("models", endpoint=server.url, region=server.region).head("a")
 
@@ -406,6 +413,33 @@ class TestDownloads:
         with pytest.raises(WorldError, match=r"http://127.* ended the download early"):
             list(store.read("a", 0, len(self.CONTENT)))
         assert len(between.calls) == 5
+
+    def test_a_server_that_sends_nothing_of_a_range_is_given_up(
+        self, store: ObjectStore, between: Proxy
+    ) -> None:
+        between.fault = lambda call, ask: Answer(
+            206, {"ETag": '"x"', "Content-Range": "bytes 0-9/10"}, b""
+        )
+        with pytest.raises(WorldError, match=r"http://127.* ended the download early"):
+            list(store.read("a", 0, 10))
+        assert len(between.calls) == 5
+
+    @pytest.mark.parametrize("objects", [0, 20_000])
+    def test_a_listing_without_an_end_is_given_up(
+        self, store: ObjectStore, between: Proxy, objects: int
+    ) -> None:
+        contents = "<Contents><Key>a</Key><Size>1</Size></Contents>" * objects
+
+        def more(call: Call, ask: Pass) -> Answer:
+            token = f"<NextContinuationToken>{len(between.calls)}</NextContinuationToken>"
+            listed = f"<IsTruncated>true</IsTruncated>{token}{contents}"
+            body = f"<ListBucketResult>{listed}</ListBucketResult>"
+            return Answer(200, {"Content-Type": "application/xml"}, body.encode())
+
+        between.fault = more
+        match = f"the listing does not end: {objects * 51} objects so far"
+        with pytest.raises(WorldError, match=match):
+            deque(store.list("p"), maxlen=0)
 
     def test_a_server_that_ignores_ranges_is_noticed(
         self, store: ObjectStore, between: Proxy

@@ -219,7 +219,7 @@ def test_a_missing_image_is_named(plain: Registry, tmp_path: Path) -> None:
         RegistrySource(f"{plain.address}/none", None, ABSENT),
         LayoutSource(str(tmp_path / "nowhere"), "1"),
     ):
-        with pytest.raises(NotFoundError, match=re.escape(f"{source}: expected an image")) as found:
+        with pytest.raises(NotFoundError, match=re.escape(f"{source}: expected an ")) as found:
             SKOPEO.resolve(source, plain_http=True)
         assert_one_line(found.value)
 
@@ -260,6 +260,14 @@ def test_a_wrong_password_is_not_repeated_in_the_error(
         skopeo.resolve(RegistrySource(f"{guarded.address}/guarded", "1"))
     assert "s3cr3t" not in str(found.value)
     assert "dXNl" not in str(found.value)
+
+
+def test_a_certificate_of_another_host_is_told_apart(guarded: Registry, tmp_path: Path) -> None:
+    assert guarded.ca_file is not None
+    (tmp_path / "ca.crt").write_bytes(guarded.ca_file.read_bytes())
+    other = guarded.address.replace(guarded.host, "localhost")
+    with pytest.raises(WorldError, match="certificate is of another host"):
+        Skopeo(cert_dir=tmp_path).resolve(RegistrySource(f"{other}/vendor/x", "1"))
 
 
 def test_an_untrusted_certificate_is_told_apart(guarded: Registry) -> None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from tests.small_release import (
     make_checkpoint,
     make_release,
     replace_checkpoint,
+    sign_anything,
     write_small_files,
 )
 
@@ -283,6 +285,89 @@ class TestArchives:
         assert (faults[0].path, faults[0].part, faults[0].offset) == (None, 1, 0)
         assert [fault.path for fault in faults[1:]] == ["scripts/upload_images.sh"]
 
+    @pytest.mark.parametrize("name", [BUNDLE, TINY])
+    def test_a_size_that_changes_between_two_looks_hides_nothing(
+        self, release: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with (release / name).open("r+b") as file:
+            file.seek(-4, os.SEEK_END)  # in a tar, of no file; in gzip, the length
+            file.write(b"?")
+        real = Path.stat
+
+        def stat(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+            found = real(path, follow_symlinks=follow_symlinks)
+            if path.name == name and follow_symlinks:
+                return os.stat_result((*found[:6], found.st_size + 1, *found[7:10]))
+            return found
+
+        monkeypatch.setattr(Path, "stat", stat)
+        assert fault_lines(verify(release / name))
+
+    def test_a_manifest_that_contradicts_an_image_is_refused(
+        self, release: Path, unpacked: Path
+    ) -> None:
+        manifest = manifest_of(release)
+        [image] = manifest.images
+        other = next(blob.digest for blob in image.blobs if blob.digest != image.digest)
+        write_small_files(release, replace(manifest, images=(replace(image, digest=other),)))
+        sign_anything(release, KEY)
+        for path in (release, release / BUNDLE):
+            with pytest.raises(MalformedError, match=f"digest: expected one of {other}"):
+                verify(path)
+        with pytest.raises(MalformedError, match=f"digest: expected one of {other}"):
+            verify_path(unpacked, KEYS, now=NOW, release_dir=release)
+
+
+class TestWhatADirectoryIs:
+    @pytest.mark.parametrize("name", [SUMS_NAME, BUNDLE, TINY])
+    def test_an_archive_beside_what_was_extracted_does_not_hide_it(
+        self, release: Path, unpacked: Path, weights: Path, name: str
+    ) -> None:
+        (unpacked / "scripts" / "upload_images.sh").write_bytes(b"evil")
+        (unpacked / "CONTENTS.sha256").unlink()
+        (weights / "model.safetensors").write_bytes(b"evil")
+        for path, what in ((unpacked, "charts"), (weights, "config.json")):
+            shutil.copy(release / name, path)
+            with pytest.raises(MalformedError, match=f"got both: {name} and {what}"):
+                verify_path(path, KEYS, now=NOW, release_dir=release)
+
+    @pytest.mark.parametrize("name", ["CONTENTS.sha256", "charts", "containers", "scripts"])
+    def test_a_release_with_part_of_an_extracted_bundle_in_it_is_refused(
+        self, release: Path, name: str
+    ) -> None:
+        (release / name).mkdir()
+        with pytest.raises(MalformedError, match=f"got both: {SUMS_NAME} and {name}"):
+            verify(release)
+
+    def test_what_is_extracted_in_a_directory_of_a_release_is_foreign_to_it(
+        self, release: Path
+    ) -> None:
+        extract(release / BUNDLE, release)
+        extract(release / TINY, release)
+        report = verify(release)
+        assert report
+        assert report.kind == "release"
+        assert report.extra == ("tiny", RELEASE.directory)
+        assert verify(release / RELEASE.directory).kind == "extracted bundle"
+        assert verify(release / "tiny").kind == "extracted checkpoint"
+
+    def test_a_checkpoint_may_hold_files_that_are_called_as_a_release_s(
+        self, tmp_path: Path
+    ) -> None:
+        release = tmp_path / "release"
+        manifest = make_release(release)
+        files = {"config.json": b"{}", SUMS_NAME: b"x", MANIFEST_NAME: b"{}"}
+        checkpoint = make_checkpoint(release, tmp_path / "scratch", "tiny_2026.10", "tiny", files)
+        write_small_files(release, replace_checkpoint(manifest, checkpoint))
+        sign_release(release, KEY)
+        assert verify(release).kind == "release"
+        weights = extract(release / TINY, tmp_path / "site") / "tiny"
+        report = verify_path(weights, KEYS, now=NOW, release_dir=release)
+        assert report
+        assert report.kind == "extracted checkpoint"
+        (weights / SUMS_NAME).write_bytes(b"y")
+        assert not verify_path(weights, KEYS, now=NOW, release_dir=release)
+
 
 class TestExtractedBundle:
     def test_what_tar_extracts_is_well(self, unpacked: Path) -> None:
@@ -388,6 +473,21 @@ class TestExtractedCheckpoint:
         (weights / "tokenizer" / "pickle.bin").write_bytes(b"")
         [line] = fault_lines(verify_path(weights, KEYS, now=NOW, release_dir=release))
         assert line == "anything: tokenizer/pickle.bin: expected nothing, got a file"
+
+    def test_two_that_share_a_root_are_told_apart_by_their_files(self, tmp_path: Path) -> None:
+        release = tmp_path / "release"
+        manifest = make_release(release)
+        files = {"config.json": b"{}", "more.json": b"{ }"}
+        twin = make_checkpoint(release, tmp_path / "scratch", "twin_2026.10", "tiny", files)
+        checkpoints = (*manifest.checkpoints, twin)
+        write_small_files(release, replace(manifest, checkpoints=checkpoints))
+        sign_release(release, KEY)
+        for archive in (TINY, "twin_2026.10.tar"):
+            weights = extract(release / archive, tmp_path / f"site-{archive}") / "tiny"
+            assert verify_path(weights, KEYS, now=NOW, release_dir=release)
+            (weights / "config.json").write_bytes(b"neither")
+            with pytest.raises(MalformedError, match="fits no checkpoints"):
+                verify_path(weights, KEYS, now=NOW, release_dir=release)
 
     def test_a_directory_that_fits_no_checkpoint_is_refused(
         self, release: Path, tmp_path: Path

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import click
 import pytest
-from click.testing import CliRunner
 
 from bundler import errors
-from bundler.cli import COMMANDS, cli
+from bundler.cli import COMMANDS, cli, run
+from bundler.cli import publish as publish_command
+from bundler.cli.plainly import tell_plainly
+from bundler.cli.render import Watcher
+from bundler.digest import Digest
+from bundler.events import Noted
+from bundler.publish import Kind, Plan, State, Step
 
+FORMAT_1 = Path(__file__).parents[1] / "data" / "format-1"
+BUNDLE = Path(sys.prefix, "bin", "bundle")
 README = Path(__file__).parents[2] / "README.md"
 
 
@@ -51,43 +62,130 @@ def test_readme_has_every_exit_status() -> None:
     assert table == ours | {0, 2, errors.CHANGES_PENDING}
 
 
-def test_an_error_is_one_line_and_a_hint_and_a_status(tmp_path: Path) -> None:
+def test_an_error_is_one_line_and_a_hint_and_a_status(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     spec = tmp_path / "spec.yaml"
     spec.write_text("formatVersion: 1\nrelease: {name: a, version: '1', sequance: 1}\n")
-    done = CliRunner().invoke(cli, ["build", str(spec), "-o", str(tmp_path / "out")])
-    assert done.exit_code == 3
-    assert re.search(r"^error: .*spec\.yaml:2:", done.stderr)
-    assert done.stdout == ""
+    assert run(["build", str(spec), "-o", str(tmp_path / "out")]) == 3
+    told = capsys.readouterr()
+    assert re.search(r"^error: .*spec\.yaml:2:", told.err)
+    assert told.out == ""
 
 
-def test_an_error_in_json_is_one_document(tmp_path: Path) -> None:
-    done = CliRunner().invoke(cli, ["verify", str(tmp_path), "--json"])
-    assert json.loads(done.stdout)["exitStatus"] == done.exit_code != 0
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["verify", str(FORMAT_1 / "tiny-inference-2026.11.0"), "--json"], 4),
+        (["verify", "/absent", "--json"], 2),
+        (["plan", "/absent", "--json"], 2),
+    ],
+)
+def test_an_error_in_json_is_one_document(
+    arguments: list[str], status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == status
+    assert json.loads(capsys.readouterr().out)["exitStatus"] == status
+
+
+def test_faults_in_json_are_one_document(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release = Path(shutil.copytree(FORMAT_1 / "tiny-inference-2026.11.0", tmp_path / "release"))
+    archive = next(release.glob("*.tar"))
+    archive.write_bytes(archive.read_bytes()[:-512])
+    assert run(["verify", str(release), "--key", str(FORMAT_1 / "release.pub"), "--json"]) == 5
+    assert json.loads(capsys.readouterr().out)["ok"] is False
+
+
+def test_a_misspelt_command_gets_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["verfy"]) == 2
+    assert "did you mean 'verify'?" in capsys.readouterr().err
 
 
 def test_target_init_writes_what_plan_reads(tmp_path: Path) -> None:
     file = tmp_path / "target.yaml"
-    assert CliRunner().invoke(cli, ["target", "init", str(file)]).exit_code == 0
-    again = CliRunner().invoke(cli, ["target", "init", str(file)])
-    assert again.exit_code == errors.ConflictError.exit_status
+    assert run(["target", "init", str(file)]) == 0
+    assert run(["target", "init", str(file)]) == errors.ConflictError.exit_status
     assert "formatVersion: 1" in file.read_text()
 
 
-def test_version_names_the_formats() -> None:
-    done = CliRunner().invoke(cli, ["version", "--json"])
-    assert json.loads(done.stdout)["reads"] == [1]
+def test_version_names_the_formats(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["version", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["reads"] == [1]
 
 
 def test_a_passphrase_is_never_an_argument(tmp_path: Path) -> None:
-    done = CliRunner().invoke(cli, ["keygen", str(tmp_path / "k"), "--passphrase", "x"])
-    assert done.exit_code == 2
+    assert run(["keygen", str(tmp_path / "k"), "--passphrase", "x"]) == 2
 
 
-def test_keys_sign_with_a_passphrase_from_a_file(tmp_path: Path) -> None:
+def test_a_descriptor_that_is_not_open_is_wrong_usage(tmp_path: Path) -> None:
+    assert run(["keygen", str(tmp_path / "k"), "--passphrase-fd", "77"]) == 2
+
+
+def test_keys_are_made_with_a_passphrase_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "pass").write_text("correct horse\n")
-    made = CliRunner().invoke(
-        cli, ["keygen", str(tmp_path / "k"), "--passphrase-file", str(tmp_path / "pass"), "--json"]
+    name = tmp_path / "keys" / "k"
+    assert run(["keygen", str(name), "--passphrase-file", str(tmp_path / "pass")]) == 0
+    private = name.with_suffix(".key")
+    assert private.stat().st_mode & 0o777 == 0o600
+    assert b"ENCRYPTED" in private.read_bytes()
+
+
+def test_a_key_may_be_a_link_or_a_pipe(tmp_path: Path) -> None:
+    link = tmp_path / "link.pub"
+    link.symlink_to(FORMAT_1 / "release.pub")
+    command = f"{BUNDLE} verify {FORMAT_1}/tiny-inference-2026.11.0 --key "
+    for key in (str(link), f"<(cat {link})"):
+        done = subprocess.run(["bash", "-c", command + key], capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_signal_gives_128_and_its_number(number: int, status: int, tmp_path: Path) -> None:
+    waiting, held = os.pipe()
+    process = subprocess.Popen(
+        [BUNDLE, "keygen", tmp_path / "k", "--passphrase-fd", str(waiting)],
+        pass_fds=[waiting],
+        stderr=subprocess.PIPE,
     )
-    assert made.exit_code == 0, made.stderr
-    assert (tmp_path / "k.key").stat().st_mode & 0o777 == 0o600
-    assert b"ENCRYPTED" in (tmp_path / "k.key").read_bytes()
+    time.sleep(1)
+    process.send_signal(number)
+    _, told = process.communicate(timeout=20)
+    os.close(held)
+    assert process.returncode == status
+    assert b"Traceback" not in told
+
+
+def test_a_full_disk_behind_standard_output_is_the_worlds_fault() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([BUNDLE, "version"], stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == errors.WorldError.exit_status
+
+
+def test_a_reader_that_is_gone_is_no_defect() -> None:
+    release = FORMAT_1 / "tiny-inference-2026.11.0"
+    command = f"{BUNDLE} inspect {release} | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, check=False)
+    assert done.returncode in {0, 128 + signal.SIGPIPE}
+    assert b"defect" not in done.stderr
+
+
+def test_publish_asks_before_it_acts_or_wants_yes() -> None:
+    plan = Plan(
+        release="r",
+        manifest=Digest.of(b""),
+        steps=(Step(kind=Kind.IMAGE, name="a:1", state=State.TO_DO),),
+    )
+    with pytest.raises(click.UsageError, match="--yes"):
+        publish_command.require_go_ahead(plan, yes=False)
+    publish_command.require_go_ahead(plan, yes=True)
+
+
+def test_what_is_shown_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    with Watcher() as watch:
+        watch(Noted("evil\x1b[2Jname"))
+    tell_plainly(Noted("evil\x1b[2Jname"))
+    assert "\x1b" not in capsys.readouterr().err

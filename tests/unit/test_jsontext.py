@@ -52,6 +52,7 @@ def test_the_encoding_is_fixed() -> None:
         (b"9" * 5000, "integer beyond"),
         (b'"\\ud800"', "surrogates not allowed"),
         (b'{"\\udfff": 1}', "surrogates not allowed"),
+        (b"[" * 33 + b"]" * 33, "nested more than 32 deep"),
         (b"[" * 40 + b"]" * 40, "nested more than 32 deep"),
         (b"[" * 100_000, "nested too deep"),
         (b'{"a":' * 40 + b"1" + b"}" * 40, "nested more than 32 deep"),
@@ -68,6 +69,16 @@ def test_a_limit_is_the_most_that_is_parsed() -> None:
     assert read_json(b"[1]", name="x", limit=3).value == [1]
     with pytest.raises(MalformedError, match="x: expected at most 2 bytes, got 3"):
         read_json(b"[1]", name="x", limit=2)
+
+
+def test_32_levels_are_read() -> None:
+    read_json(b"[" * 32 + b"1" + b"]" * 32, name="x", limit=100)
+
+
+def test_values_are_counted_before_they_take_memory() -> None:
+    content = b"[" + b"[]," * 2_000_000 + b"[]]"
+    with pytest.raises(MalformedError, match="x: expected at most 4000000 values, got more"):
+        read_json(content, name="x", limit=64 << 20)
 
 
 @pytest.mark.parametrize("value", [1.0, {"a": 2.5}, {1: "a"}, "\ud800", b"x", [{"a"}]])

@@ -57,6 +57,7 @@ BUNDLE = Bundle(
     block_bytes=65_024,
     slices=(ONE, TWO),
     files=(
+        BundleFile(path="charts/inference/Chart.yaml", offset=256, size=7, digest=THREE),
         BundleFile(path="containers/atlas__1.0.tar", offset=512, size=9, digest=ONE),
         BundleFile(path="scripts/x.sh", offset=2048, size=9, digest=TWO, executable=True),
     ),
@@ -80,7 +81,14 @@ MANIFEST = Manifest(
             blobs=(Blob(digest=ONE, size=3), Blob(digest=TWO, size=4)),
         ),
     ),
-    charts=(Chart(name="inference", version="2026.11.0", path="charts/inference", digest=ONE),),
+    charts=(
+        Chart(
+            name="inference",
+            version="2026.11.0",
+            path="charts/inference",
+            digest=tree_digest([("Chart.yaml", 7, THREE)]),
+        ),
+    ),
     checkpoints=(CHECKPOINT,),
     models=(
         Model(key="tiny", checkpoint="tiny_2026.10", model_name="Tiny", model_type="agent", gpus=8),
@@ -177,6 +185,8 @@ FILES, FILE = ("checkpoints", "files"), ("bundle", "files")
         (put("release", "sequence", value=0), "sequence: expected 1 to"),
         (put("release", "sequence", value=True), "expected an integer"),
         (put("release", "created", value="yesterday"), "not a time"),
+        (put("release", "created", value="1979-12-31T23:59:59Z"), "created: expected 1980-01-01T"),
+        (put("release", "created", value="2200-01-01T00:00:00Z"), "created: expected 1980-01-01T"),
         (put("release", "expires", value="2026-11-01T00:00:00Z"), "is not after created"),
         (put("bundle", "archive", value="../x"), "not a file name of ours"),
         (put("bundle", "root", value=".."), "not a file name of ours"),
@@ -189,7 +199,17 @@ FILES, FILE = ("checkpoints", "files"), ("bundle", "files")
         (put(*FILE, "path", value="../x"), "climbs"),
         (put(*FILE, "path", value="z"), "bundle.files: not sorted"),
         (put(*FILE, "path", value="Scripts/X.sh"), "stands there 2 times"),
-        (put(*FILE, "path", value="other"), "no containers/atlas__1.0.tar in the bundle"),
+        (
+            lambda whole: whole["bundle"]["files"].pop(1),
+            "no containers/atlas__1.0.tar in the bundle",
+        ),
+        (
+            lambda whole: whole["bundle"]["files"].append(whole["bundle"]["files"][-1]),
+            "stands there 2 times",
+        ),
+        (put("bundle", "archive", value="SHA256SUMS"), "expected archive demo-2026.11.0.tar.gz"),
+        (put("bundle", "archive", value="SHA256SUMS.a.sig"), "expected archive demo-2026.11.0"),
+        (put("bundle", "root", value="other"), "with root demo-2026.11.0, got .* with other"),
         (put(*FILE, "offset", value=-1), "expected 0 to"),
         (put(*FILE, "executable", value="no"), "expected true or false"),
         (drop(*FILE, "executable"), "executable: missing"),
@@ -199,7 +219,28 @@ FILES, FILE = ("checkpoints", "files"), ("bundle", "files")
         (put("images", "digest", value=str(THREE)), "is not among its blobs"),
         (put("images", "blobs", "digest", value=str(THREE)), "blobs: not sorted"),
         (put("images", "blobs", "size", value=-1), "expected 0 to"),
+        (
+            lambda whole: whole["images"][0]["blobs"].append(whole["images"][0]["blobs"][-1]),
+            "blobs: not sorted, or one stands there twice",
+        ),
+        (put("images", "platforms", value=["b", "a"]), "platforms: not sorted"),
+        (put("images", "platforms", value=["a", "a"]), "or one stands there twice"),
+        (put("images", "platforms", value=[""]), "text is empty"),
+        (put("images", "platforms", value=["a" * 4097]), r"platforms\[0\]: expected at most 4096"),
+        (put("images", "platforms", value=["\x1b[2J"]), "control character"),
+        (
+            put("images", "source", value="\x1b[2J"),
+            "source: text is empty or has a control character",
+        ),
+        (
+            put("charts", "version", value="1\n2"),
+            "version: text is empty or has a control character",
+        ),
         (put("charts", "path", value="/x"), "path is absolute"),
+        (put("charts", "path", value="charts/infer"), "below charts/infer in the bundle, got 0"),
+        (put("charts", "path", value="containers"), "chart inference: expected files of sha256:"),
+        (put("charts", "sha256", value="1" * 64), "chart inference: expected files of sha256:1111"),
+        (lambda whole: whole["charts"].append(whole["charts"][0]), "chart 'inference' stands"),
         (put("charts", "name", value=".."), "not a file name of ours"),
         (put("checkpoints", "name", value="a/b"), "not a file name of ours"),
         (put("checkpoints", "name", value="other"), "archive: expected 'other.tar'"),
@@ -221,6 +262,10 @@ FILES, FILE = ("checkpoints", "files"), ("bundle", "files")
         (put("models", "key", value="tiny-too"), "model 'tiny-too' stands there 2 times"),
         (put("models", "checkpoint", value="other"), "there is no checkpoint 'other'"),
         (put("models", "modelName", value=""), "must not be empty"),
+        (
+            put("models", "modelName", value="a\u202eb"),
+            "modelName: text is empty or has a control character",
+        ),
         (put("models", "modelType", value="chat"), "expected one of agent"),
         (put("models", "gpus", value=3), "gpus: expected one of 1, 2, 4, 8, got 3"),
         (lambda whole: whole["images"].append(whole["images"][0]), "image 'atlas:1.0' stands"),
@@ -234,10 +279,10 @@ def test_a_manifest_that_breaks_a_rule_is_refused(edit: Edit, complaint: str) ->
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["tiny_2026.10.tar", "Tiny_2026.10.TAR", "MANIFEST.json"])
-def test_no_two_files_of_a_release_have_one_name(name: str) -> None:
-    with pytest.raises(ValueError, match="stands there 2 times"):
-        replace(MANIFEST, bundle=replace(BUNDLE, archive=name))
+def test_no_two_archives_have_one_name() -> None:
+    other = replace(CHECKPOINT, name="Tiny_2026.10")
+    with pytest.raises(ValueError, match=r"archive 'tiny_2026\.10\.tar' stands there 2 times"):
+        replace(MANIFEST, checkpoints=(CHECKPOINT, other))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import base64
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,20 @@ from bundler.archive.oci import (
     OCI_CONFIG,
     OCI_INDEX,
     OCI_MANIFEST,
-    read_archive_layout,
+    Layout,
+    check_image_archive,
     read_layout,
     write_oci_archive,
 )
 from bundler.archive.tar import walk
-from bundler.errors import BundleError, ContentError, MalformedError, WorldError
+from bundler.errors import ContentError, MalformedError, WorldError
+from bundler.manifest import Image
 from bundler.reference import ImageTag
 from tests.layouts import LAYER, Json, LayoutMaker, make_layout
 from tests.tars import MTIME, tar_of
 
 TAG = ImageTag("atlas", "1.0.0")
+REF_NAME = "org.opencontainers.image.ref.name"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 
@@ -61,13 +65,11 @@ def test_an_image_survives_the_trip_into_an_archive(tmp_path: Path) -> None:
     assert layout.media_type == OCI_MANIFEST
     assert layout.platforms == ("linux/amd64",)
     assert len(layout.blobs) == 3
-    again = read_archive_layout(archived(tmp_path / "layout", tmp_path / "a.tar"))
-    assert (again.digest, again.blobs, again.platforms) == (
-        layout.digest,
-        layout.blobs,
-        layout.platforms,
-    )
-    assert again.tag == "1.0.0"
+    archive = archived(tmp_path / "layout", tmp_path / "a.tar")
+    for path, content in files_of(archive).items():
+        (tmp_path / "again" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "again" / path).write_bytes(content)
+    assert read_layout(tmp_path / "again") == layout
 
 
 def test_an_archive_is_the_same_bytes_at_any_time_and_place(tmp_path: Path) -> None:
@@ -354,47 +356,89 @@ def change_archive(change: Callable[[dict[str, bytes]], Any]) -> Callable[[Path,
     return bend
 
 
+def image_of(layout: Layout) -> Image:
+    return Image(
+        tag=TAG,
+        digest=layout.digest,
+        source="oci:layout",
+        source_digest=layout.digest,
+        platforms=layout.platforms,
+        blobs=layout.blobs,
+    )
+
+
+def check(archive: Path, image: Image) -> None:
+    with RandomReader(archive) as reader:
+        check_image_archive(reader.read_at, reader.size, image)
+
+
+def reindex(**fields: object) -> Callable[[dict[str, bytes]], None]:
+    def change(files: dict[str, bytes]) -> None:
+        index = json.loads(files["index.json"])
+        index["manifests"][0].update(fields)
+        files["index.json"] = json.dumps(index).encode()
+
+    return change
+
+
 @pytest.mark.parametrize(
-    ("change", "kind", "complaint"),
+    ("change", "complaint"),
     [
-        (lambda f: f.update({"extra": b""}), MalformedError, "nothing names extra"),
-        (
-            lambda f: f.update({f"blobs/sha256/{HEX}": b"secret"}),
-            MalformedError,
-            f"nothing names blobs/sha256/{HEX}",
-        ),
-        (lambda f: f.update({"blobs/md5/x": b""}), MalformedError, "nothing names blobs/md5"),
-        (lambda f: f.pop("index.json"), MalformedError, "index.json is missing"),
-        (lambda f: f.pop(min(f)), MalformedError, "is missing"),
-        (lambda f: f.update({min(f): b""}), BundleError, "expected"),
+        (lambda f: f.update({"extra": b""}), "expected index.json, got extra"),
+        (lambda f: f.update({f"blobs/sha256/{HEX}": b"secret"}), "expected .*, got"),
+        (lambda f: f.update({"blobs/md5/x": b""}), "expected blobs/sha256, got blobs/md5"),
+        (lambda f: f.update({"z": b""}), "expected the end, got z"),
+        (lambda f: f.pop("index.json"), "expected index.json, got oci-layout"),
+        (lambda f: f.pop(min(f)), "expected blobs/sha256/.*, got"),
+        (lambda f: f.pop(max(f)), "expected oci-layout, got the end"),
+        (lambda f: f.update({min(f): b""}), "expected [0-9]+ bytes, got 0"),
+        (lambda f: f.update({"oci-layout": b'{"imageLayoutVersion": "2"}'}), "expected one of 1.0"),
+        (lambda f: f.update({"index.json": b"[" * (5 << 20)}), "expected at most 4194304 bytes"),
+        (lambda f: f.update({"index.json": b'{"manifests": []}'}), "expected exactly one image"),
+        (reindex(digest=f"sha256:{HEX}"), "index.json: manifests.*digest: expected one of sha256:"),
+        (reindex(annotations={REF_NAME: "2"}), "ref.name: expected one of 1.0.0, got '2'"),
+        (reindex(annotations={}), "ref.name: missing"),
     ],
 )
-def test_an_archive_holds_what_its_index_names_and_nothing_else(
-    tmp_path: Path,
-    change: Callable[[dict[str, bytes]], Any],
-    kind: type[BundleError],
-    complaint: str,
+def test_an_archive_holds_what_the_manifest_says_and_nothing_else(
+    tmp_path: Path, change: Callable[[dict[str, bytes]], Any], complaint: str
 ) -> None:
     make_layout(tmp_path / "layout")
+    image = image_of(read_layout(tmp_path / "layout"))
     good = archived(tmp_path / "layout", tmp_path / "good.tar")
+    check(good, image)
     assert repacked(files_of(good), tmp_path / "same.tar").read_bytes() == good.read_bytes()
     bad = change_archive(change)(good, tmp_path / "bad.tar")
-    with pytest.raises(kind, match=complaint):
-        read_archive_layout(bad)
+    with pytest.raises(MalformedError, match=complaint) as caught:
+        check(bad, image)
+    assert str(caught.value).startswith("containers/atlas__1.0.0.tar: ")
 
 
-def test_every_flipped_byte_of_an_archive_is_refused(tmp_path: Path) -> None:
+def test_a_manifest_that_names_other_blobs_than_the_archive_is_refused(tmp_path: Path) -> None:
     make_layout(tmp_path / "layout")
-    good = archived(tmp_path / "layout", tmp_path / "good.tar").read_bytes()
-    bad = tmp_path / "bad.tar"
-    for at in range(0, len(good), 7):
-        bad.write_bytes(good[:at] + bytes([good[at] ^ 4]) + good[at + 1 :])
-        try:
-            layout = read_archive_layout(bad)
-        except (MalformedError, ContentError):
-            continue
-        # index.json has no digest of its own; the bundle that carries the archive has.
-        assert (layout.digest, layout.blobs) == (
-            read_layout(tmp_path / "layout").digest,
-            read_layout(tmp_path / "layout").blobs,
-        )
+    image = image_of(read_layout(tmp_path / "layout"))
+    archive = archived(tmp_path / "layout", tmp_path / "a.tar")
+    other = next(blob.digest for blob in image.blobs if blob.digest != image.digest)
+    few = tuple(blob for blob in image.blobs if blob.digest != other)
+    large = tuple(replace(blob, size=blob.size + 1) for blob in image.blobs)
+    for lying in (
+        replace(image, digest=other),
+        replace(image, blobs=few),
+        replace(image, blobs=large),
+    ):
+        with pytest.raises(MalformedError, match="expected"):
+            check(archive, lying)
+
+
+def test_no_flipped_byte_of_an_archive_makes_another_image_of_it(tmp_path: Path) -> None:
+    make_layout(tmp_path / "layout")
+    image = image_of(read_layout(tmp_path / "layout"))
+    good = archived(tmp_path / "layout", tmp_path / "good.tar")
+    with RandomReader(good) as reader:
+        members = list(walk(reader.read_at, reader.size, name="x"))
+    data = {n for m in members for n in range(m.offset, m.offset + m.size)}
+    content, bad = good.read_bytes(), tmp_path / "bad.tar"
+    for at in (n for n in range(0, len(content), 7) if n not in data):
+        bad.write_bytes(content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :])
+        with pytest.raises(MalformedError):
+            check(bad, image)

@@ -15,6 +15,7 @@ from bundler.publish.plan import Kind, Plan, State, Step, require_no_conflicts
 from bundler.publish.pointer import (
     NOTHING_ALLOWED,
     Allowances,
+    Deployed,
     Pointer,
     check_staleness,
     encode_pointer,
@@ -24,7 +25,6 @@ from bundler.publish.pointer import (
 )
 from bundler.publish.secrets import plan_namespace, plan_secret, read_secrets, secret_object
 from bundler.reference import S3Prefix
-from bundler.stores.memory import MemoryStore
 from bundler.target import (
     KubernetesTarget,
     RegistryTarget,
@@ -34,6 +34,7 @@ from bundler.target import (
 )
 from bundler.tools.helm_release import Installed
 from tests.fake_cluster import FakeCluster
+from tests.memory_store import MemoryStore
 from tests.unit.small_files import SOME, small_manifest
 
 PLAN = Plan(
@@ -112,7 +113,8 @@ def test_helm_is_called_only_when_something_differs(
 
 
 def pointer(sequence: int, highest: int) -> Pointer:
-    return Pointer(release="demo-1.0.0", manifest=SOME, sequence=sequence, highest=highest)
+    deployed = Deployed(release="demo-1.0.0", manifest=SOME, sequence=sequence)
+    return Pointer(deployed=deployed, highest=highest)
 
 
 def test_a_pointer_reads_back() -> None:
@@ -120,6 +122,9 @@ def test_a_pointer_reads_back() -> None:
     assert read_pointer(store, "k") is None
     store.replace("k", encode_pointer(pointer(2, 5)))
     assert read_pointer(store, "k") == pointer(2, 5)
+    begun = Pointer(deployed=None, highest=5)
+    store.replace("k", encode_pointer(begun))
+    assert read_pointer(store, "k") == begun
     store.replace("k", b"{}")
     with pytest.raises(MalformedError):
         read_pointer(store, "k")
@@ -129,9 +134,11 @@ def test_the_highest_sequence_never_falls() -> None:
     release = small_manifest().release  # sequence 3
     assert next_pointer(None, release, SOME).highest == 3
     after = next_pointer(pointer(5, 7), release, SOME)
-    assert (after.sequence, after.highest) == (3, 7)
-    assert plan_pointer(after, after).state is State.PRESENT
-    assert plan_pointer(pointer(5, 7), after).state is State.TO_DO
+    assert after.deployed == Deployed(release=release.directory, manifest=SOME, sequence=3)
+    assert after.highest == 7
+    assert plan_pointer(after, after, release.directory).state is State.PRESENT
+    for before in (None, pointer(5, 7), Pointer(deployed=None, highest=7)):
+        assert plan_pointer(before, after, release.directory).state is State.TO_DO
 
 
 @pytest.mark.parametrize("before", [None, pointer(1, 2), pointer(3, 3)])

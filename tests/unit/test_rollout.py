@@ -137,7 +137,7 @@ def test_waiting_ends_when_all_is_ready_and_tells_how_things_stand() -> None:
 def test_the_download_is_told_of() -> None:
     running = [{"name": "model-downloader", "state": {"running": {"startedAt": "now"}}}]
     cluster = showing(starting(initContainerStatuses=running), READY)
-    cluster.logs["model-downloader"] = "40 % of 90 MB"
+    cluster.logs["model-downloader"] = "get a\n40 % of 90 MB"
     events = wait(cluster)
     assert f"{POD}: 40 % of 90 MB" in str(events[0])
 
@@ -146,11 +146,93 @@ def test_a_pod_that_crashes_again_and_again_ends_the_waiting() -> None:
     init = {"name": "model-downloader", **waiting_for("CrashLoopBackOff", restarts=3)}
     init["lastState"] = {"terminated": {"exitCode": 9, "reason": "Error"}}
     cluster = showing(starting(initContainerStatuses=[init]))
-    cluster.logs["model-downloader"] = "s3://b/k: access denied"
-    expected = f"{POD}: model-downloader: failed 3 times, last with exit status 9 .*access denied"
-    with pytest.raises(CheckError, match=expected) as caught:
+    cluster.logs["model-downloader"] = "get a\nerror: s3://b/k: access denied\nhint: allow it"
+    with pytest.raises(CheckError) as caught:
         wait(cluster)
+    assert str(caught.value) == (
+        f"{POD}: model-downloader: failed 4 times, last with exit status 9 (Error); "
+        "its log ends: error: s3://b/k: access denied; hint: allow it"
+    )
     assert caught.value.exit_status == 8
+
+
+# What a kubelet of Kubernetes 1.34 gave, in this order, for an init container that ends with 9.
+BACK_OFF = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 20s restarting failed"}}
+ENDED = {"terminated": {"exitCode": 9, "reason": "Error", "finishedAt": "2026-11-21T10:52:38Z"}}
+RUNNING = {"running": {"startedAt": "2026-11-21T10:52:37Z"}}
+KUBELET: list[tuple[dict[str, Any], dict[str, Any], int]] = [
+    ({"waiting": {"reason": "PodInitializing"}}, {}, 0),
+    (RUNNING, {}, 0),
+    (ENDED, {}, 0),
+    (RUNNING, ENDED, 1),
+    (ENDED, ENDED, 1),
+    (RUNNING, ENDED, 2),
+    (ENDED, ENDED, 2),
+    (BACK_OFF, ENDED, 2),
+    (RUNNING, ENDED, 3),
+    (ENDED, ENDED, 3),
+    (BACK_OFF, ENDED, 3),
+    (RUNNING, ENDED, 4),
+]
+
+
+def failing(state: dict[str, Any], last: dict[str, Any], restarts: int) -> list[Any]:
+    init = {"name": "model-downloader", "state": state, "lastState": last, "restartCount": restarts}
+    return starting(
+        initContainerStatuses=[init], containerStatuses=[waiting_for("PodInitializing")]
+    )
+
+
+def test_a_container_that_failed_after_three_restarts_is_waited_for_no_longer() -> None:
+    scenes = [failing(*item) for item in KUBELET]
+    finals = [any(t.patience == 0 for t in judge([NAME], scene).troubles) for scene in scenes]
+    assert finals == [False] * 9 + [True] * 2 + [False]
+
+
+def test_before_that_it_is_waited_for_until_time_is_up_and_then_its_log_is_told() -> None:
+    scenes = [failing(*item) for item in KUBELET[:8]]
+    wait(showing(*scenes, *scenes, READY))
+    cluster = showing(*scenes)
+    cluster.logs["model-downloader"] = "error: s3://b/k: access denied\nhint: allow it"
+    expected = rf"not ready within 60 s: .*{POD}: .* failed 3 times.*access denied; hint: allow it"
+    with pytest.raises(CheckError, match=expected) as caught:
+        wait(cluster, timeout_seconds=60)
+    assert caught.value.hint == "mend the cause and run publish again"
+
+
+def test_of_a_container_that_was_just_started_again_the_log_before_tells() -> None:
+    cluster = showing(failing(RUNNING, ENDED, 1))
+    cluster.logs |= {"model-downloader": "get a", "model-downloader before": "error: refused"}
+    with pytest.raises(CheckError, match="its log ends: error: refused"):
+        wait(cluster, timeout_seconds=10)
+
+
+def test_the_last_line_of_a_program_that_tells_no_error_is_told() -> None:
+    cluster = showing(failing(BACK_OFF, ENDED, 3))
+    cluster.logs["model-downloader"] = "Traceback\nValueError: no"
+    with pytest.raises(CheckError, match=r"its log ends: ValueError: no$"):
+        wait(cluster)
+
+
+def test_a_pod_that_fits_no_node_is_waited_for_and_then_told_what_to_do() -> None:
+    reason = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+    nowhere = starting(
+        containerStatuses=[],
+        initContainerStatuses=[],
+        conditions=[reason | {"message": "0/1 nodes: 1 Insufficient nvidia.com/gpu"}],
+    )
+    wait(showing(*[nowhere] * 99, READY))
+    with pytest.raises(CheckError, match=r"1 Insufficient nvidia\.com/gpu") as caught:
+        wait(showing(nowhere), timeout_seconds=10)
+    hint = str(caught.value.hint)
+    assert "models.KEY.gpus" in hint
+    assert "values.tolerations" in hint
+    assert "go on waiting" not in hint
+
+
+def test_what_stays_as_it_is_is_told_once() -> None:
+    events = wait(showing([], [], starting(), starting(), READY))
+    assert len(events) == len(set(events)) == 3
 
 
 def test_a_few_crashes_are_waited_out() -> None:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pytest
 
-from bundler.errors import MalformedError, ToolError, ToolFailedError, ToolNotFoundError
+from bundler.errors import (
+    MalformedError,
+    ToolError,
+    ToolFailedError,
+    ToolNotFoundError,
+    WorldError,
+)
 from bundler.source import RegistrySource
 from bundler.tools.skopeo import Skopeo
 from bundler.tools.skopeo_errors import explained
@@ -27,6 +34,24 @@ class Answers:
         timeout: float | None = None,
     ) -> str:
         return self.text
+
+
+def test_a_copy_that_never_ends_is_ended_after_hours(tmp_path: Path) -> None:
+    seen: list[float | None] = []
+
+    def record(
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> str:
+        seen.append(timeout)
+        raise ToolFailedError(argv, 1, "no")
+
+    with pytest.raises(WorldError):
+        Skopeo(run=record).push(tmp_path / "a.tar", "a.example/x:1", scratch=tmp_path)
+    assert seen == [12 * 3600.0]
 
 
 @pytest.mark.parametrize("text", ["skopeo version 1.8.0\n", "something else\n"])

@@ -64,6 +64,8 @@ def test_the_demo_spec_is_one() -> None:
         ("formatVersion: 1", "formatVersion: 2", "1:1", "reads 1 only"),
         ("formatVersion: 1\n", "", "spec.yaml", "formatVersion: missing"),
         ("scripts:", "skripts:", "6:1", "unknown field"),
+        ("checkpoints:", "checkpoint:", "7:1", "checkpoint: unknown field"),
+        ("release:", "relese:", "2:1", "relese: unknown field"),
         ("allow:", "allowed:", "10:5", "unknown field"),
         ("sequence: 7", "sequence: 0", "2:43", "expected 1 to"),
         ("sequence: 7", 'sequence: "7"', "2:43", "expected an integer, got a text"),

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
+import signal
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,14 +12,16 @@ import pytest
 
 from bundler.errors import ContentError
 from bundler.events import ignore
+from bundler.process import run
 from bundler.publish.layout import lay_out
 from bundler.publish.plan import Kind, Plan, State, Step
+from bundler.publish.together import side_by_side
 from bundler.publish.upload import StoppedError, Upload
 from bundler.reference import S3Prefix
 from bundler.release import TrustedRelease
 from bundler.stores.base import StoredObject
-from bundler.stores.memory import MemoryStore
 from bundler.target import RegistryTarget, S3Target, Target
+from tests.memory_store import MemoryStore
 from tests.publishable import make_publishable
 
 TARGET = Target(
@@ -103,6 +108,26 @@ def test_what_the_store_has_is_compared_and_removed_when_wrong(
         send(release, to(store, release.directory, checks_content=checks_content))
     if not isinstance(store, Losing):
         assert not [item for item in store.list("") if item.size]
+
+
+def test_a_signal_ends_the_programs_that_work_waits_for() -> None:
+    def interrupt(_signal: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    def push() -> None:
+        threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGUSR1]).start()
+        run(["sleep", "60"])
+
+    stop = threading.Event()
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    began = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            side_by_side(stop, push)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert stop.is_set()
+    assert time.monotonic() - began < 20
 
 
 def test_nothing_more_is_begun_once_other_work_failed(release: TrustedRelease) -> None:

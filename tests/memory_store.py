@@ -1,4 +1,4 @@
-"""An object store in memory: for tests, and as the plainest statement of what a store does."""
+"""An object store in memory: the plainest statement of what a store does."""
 
 from __future__ import annotations
 
