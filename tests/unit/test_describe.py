@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from bundler.describe import Description, describe_path, size_text
+from bundler.describe import Description, describe_path
 from bundler.errors import ContentError, NotFoundError, UntrustedError
 from bundler.manifest import MANIFEST_NAME
 from bundler.sign import sign_release
+from bundler.sizes import size_text
 from tests.unit.small_files import new_key, small_manifest, write_small_files
 
 KEY = new_key()
