@@ -24,6 +24,7 @@ from bundler.stores.base import ObjectStore, Staged
 
 _READ_BYTES = 1 << 20
 _COPY_HINT = "no object was completed; copy the archive again from its source"
+_REFUSED_HINT = f"the S3 server refused these bytes; {_COPY_HINT}"
 
 
 class StoppedError(WorldError):
@@ -71,6 +72,10 @@ class Upload:
         if not self.checks_content:
             self._read_back(files, ours={item.key for item in pending})
 
+    @property
+    def _hint(self) -> str:
+        return _REFUSED_HINT if self.checks_content else _COPY_HINT
+
     def _send_all(self, files: Sequence[_File]) -> None:
         with ExitStack() as unfinished:
             staged = []
@@ -83,7 +88,7 @@ class Upload:
 
     def _stage(self, item: _File) -> Staged:
         self.emit(Started("upload", item.name, item.file.size))
-        with _explained(item):
+        with _explained(item, self._hint):
             return self.store.stage(
                 item.key,
                 size=item.file.size,
@@ -93,7 +98,7 @@ class Upload:
             )
 
     def _complete(self, item: _File, stage: Staged) -> None:
-        with _explained(item):
+        with _explained(item, self._hint):
             stage.complete()
         self._require_stored(item)
         self.emit(Finished(item.name))
@@ -173,14 +178,14 @@ def _check_small(files: Iterable[_File]) -> None:
 
 
 @contextmanager
-def _explained(item: _File) -> Iterator[None]:
+def _explained(item: _File, hint: str) -> Iterator[None]:
     """Where the store refuses content, say whether the archive is wrong, and where."""
     try:
         yield
     except ContentError as error:
         faults = check_parts(item.archive, item.checkpoint, emit=ignore, files={item.file.path})
         if faults:
-            raise ContentError("; ".join(map(str, faults)), hint=_COPY_HINT) from error
+            raise ContentError("; ".join(map(str, faults)), hint=hint) from error
         raise ContentError(
             f"{error}; {item.archive.name} itself is as signed",
             hint="the bytes changed on their way to the store; run again",

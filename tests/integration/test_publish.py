@@ -349,8 +349,9 @@ def test_a_wrong_byte_in_a_large_file_is_named_by_its_part(
     site: Site, tmp_path: Path, big: TrustedRelease
 ) -> None:
     broken = damaged(big, tmp_path, "big_1", "model.safetensors", 65 * MIB)
-    with pytest.raises(ContentError, match=r"model\.safetensors.*part 2"):
+    with pytest.raises(ContentError, match=r"model\.safetensors.*part 2") as caught:
         site.publish(broken)
+    assert "the S3 server refused" in str(caught.value.hint)
     assert not [key for key in site.objects() if "/checkpoints/" in key]
     receipt = site.publish(big)
     assert receipt is not None
