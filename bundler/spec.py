@@ -179,9 +179,16 @@ def _read_chart(table: Table, release: Release) -> ChartSpec:
     if "version" in table:
         version = table.parse("version", _exact_semver)
     else:
-        version = table.explain(lambda: semver(release.version), "version")
+        version = table.explain(lambda: _version_of(release), "version")
     table.close()
     return ChartSpec(path=path, version=version)
+
+
+def _version_of(release: Release) -> str:
+    try:
+        return semver(release.version)
+    except ValueError as error:
+        raise ValueError(f"missing, and release.version makes none: {error}") from error
 
 
 def _exact_semver(text: str) -> str:
