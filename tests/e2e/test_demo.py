@@ -62,7 +62,7 @@ def test_the_demo_works_after_everything_of_another_was_killed() -> None:
         pytest.fail("the demo never came to its sixth step")
     time.sleep(2)
     os.killpg(killed.pid, signal.SIGKILL)
-    killed.wait()
+    killed.communicate()
 
     whole = demo()
     said, _ = whole.communicate()

@@ -146,15 +146,16 @@ def test_a_key_may_be_a_link_or_a_pipe(tmp_path: Path) -> None:
 )
 def test_a_signal_gives_128_and_its_number(number: int, status: int, tmp_path: Path) -> None:
     waiting, held = os.pipe()
-    process = subprocess.Popen(
-        [BUNDLE, "keygen", tmp_path / "k", "--passphrase-fd", str(waiting)],
-        pass_fds=[waiting],
-        stderr=subprocess.PIPE,
-    )
-    time.sleep(1)
-    process.send_signal(number)
-    _, told = process.communicate(timeout=20)
+    # Whoever started the tests in the background may have had SIGINT ignored.
+    argv = ["env", "--default-signal=INT", str(BUNDLE), "keygen", "k", "--passphrase-fd"]
+    with subprocess.Popen(
+        [*argv, str(waiting)], cwd=tmp_path, pass_fds=[waiting], stderr=subprocess.PIPE
+    ) as process:
+        time.sleep(1)
+        process.send_signal(number)
+        _, told = process.communicate(timeout=20)
     os.close(held)
+    os.close(waiting)
     assert process.returncode == status
     assert b"Traceback" not in told
 
