@@ -35,11 +35,6 @@ class Digest:
         return cls(hashlib.sha256(content).hexdigest())
 
     @classmethod
-    def of_raw(cls, raw: bytes) -> Self:
-        """Take the 32 raw bytes that a hash function gives."""
-        return cls(raw.hex())
-
-    @classmethod
     def parse(cls, text: str) -> Self:
         """Read ``sha256:<hex>`` from outside.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,18 +52,6 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Built:
     _call(BUNDLE, "keygen", work / "release", "--passphrase-file", passphrase)
     _call(BUNDLE, "sign", built, "--key", work / "release.key", "--passphrase-file", passphrase)
     return Built(built, work / "release.pub")
-
-
-@pytest.fixture
-def command() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Give a way to run the installed command to its end, whatever its status."""
-
-    def run(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(  # type: ignore[call-overload,no-any-return]
-            [BUNDLE, *arguments], capture_output=True, text=True, check=False, **options
-        )
-
-    return run
 
 
 def clear(site: Site, namespace: str) -> None:

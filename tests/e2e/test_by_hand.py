@@ -253,10 +253,10 @@ def test_only_v1_is_reached_from_outside(installed: Operator) -> None:
     assert status == "404"
 
 
-def test_a_prefix_with_the_archive_in_it_is_named_in_the_downloaders_log(
+def test_the_downloader_names_an_archive_that_was_uploaded_in_place_of_its_contents(
     installed: Operator, site: Site
 ) -> None:
-    """The guide's last troubleshooting entry: the .tar was uploaded in place of its contents."""
+    """The guide's last troubleshooting entry; the pod's own program, run here in a shell."""
     installed.type(
         f"aws s3 cp ../tiny_sharded_2026.10.tar s3://{site.bucket}/{PREFIX}/wrong/tiny.tar "
         "--region us-east-1"

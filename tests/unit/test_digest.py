@@ -17,7 +17,7 @@ def test_a_digest_survives_each_of_its_forms(content: bytes) -> None:
     digest = Digest.of(content)
     assert digest.hex == hashlib.sha256(content).hexdigest()
     assert Digest.parse(str(digest)) == digest
-    assert Digest.of_raw(digest.raw) == digest
+    assert Digest(digest.raw.hex()) == digest
     assert base64.b64decode(digest.base64) == hashlib.sha256(content).digest()
     assert digest.hex.startswith(digest.id16)
     assert len(digest.id16) == 16

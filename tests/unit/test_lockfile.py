@@ -59,7 +59,7 @@ SPEC = Spec(
     models=(),
 )
 
-digests = st.binary(min_size=32, max_size=32).map(Digest.of_raw)
+digests = st.binary(min_size=32, max_size=32).map(Digest.of)
 names = st.from_regex(r"[a-z0-9]{1,20}", fullmatch=True)
 locked_files = st.builds(LockedFile, path=names, size=st.integers(0, 2**53 - 1), digest=digests)
 
