@@ -156,7 +156,7 @@ def _images(manifest: Manifest) -> Section:
         (
             str(image.tag),
             str(image.digest),
-            ", ".join(image.platforms),
+            f"about {image.subject}" if image.subject else ", ".join(image.platforms),
             size_text(manifest.bundle.file(image.tag.archive_path).size),
             image.source,
         )

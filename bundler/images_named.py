@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-_CONTAINER_LISTS = ("containers", "initContainers", "ephemeralContainers")
+CONTAINER_LISTS = ("containers", "initContainers", "ephemeralContainers")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -16,11 +16,13 @@ class NamedImage:
         object: Kind and name, such as ``Deployment/inference-point``.
         container: The container's name, or ``volume NAME`` for a volume made from an image.
         image: The reference as written; empty where the container has none.
+        how: What makes it an image; where pods name theirs, ``container`` or ``volume``.
     """
 
     object: str
     container: str
     image: str
+    how: str = "container"
 
     def __str__(self) -> str:
         return f"{self.object}, {self.container}: {self.image or '(no image)'}"
@@ -34,16 +36,16 @@ def images_named(objects: Iterable[Mapping[str, object]]) -> list[NamedImage]:
     """
     found: list[NamedImage] = []
     for item in objects:
-        found.extend(_walk(item, _name_of(item)))
+        found.extend(_walk(item, name_of(item)))
     return found
 
 
 def _walk(value: object, owner: str) -> Iterator[NamedImage]:
     if isinstance(value, Mapping):
         if isinstance(value.get("kind"), str) and isinstance(value.get("metadata"), Mapping):
-            owner = _name_of(value)
+            owner = name_of(value)
         for key, child in value.items():
-            if isinstance(child, list) and key in _CONTAINER_LISTS:
+            if isinstance(child, list) and key in CONTAINER_LISTS:
                 yield from (_of_container(item, owner) for item in child)
             elif isinstance(child, list) and key == "volumes":
                 yield from _of_volumes(child, owner)
@@ -64,10 +66,11 @@ def _of_volumes(volumes: list[object], owner: str) -> Iterator[NamedImage]:
         image = volume.get("image") if isinstance(volume, Mapping) else None
         if isinstance(volume, Mapping) and isinstance(image, Mapping):
             name = _text(volume.get("name")) or "?"
-            yield NamedImage(owner, f"volume {name}", _text(image.get("reference")))
+            yield NamedImage(owner, f"volume {name}", _text(image.get("reference")), "volume")
 
 
-def _name_of(item: Mapping[str, object]) -> str:
+def name_of(item: Mapping[str, object]) -> str:
+    """Name an object by its kind and name, such as ``Deployment/inference-point``."""
     metadata = item.get("metadata")
     name = _text(metadata.get("name")) if isinstance(metadata, Mapping) else ""
     return f"{_text(item.get('kind')) or '?'}/{name or '?'}"

@@ -12,6 +12,7 @@ from itertools import pairwise
 
 from bundler.digest import Digest, tree_digest
 from bundler.document import utc_time
+from bundler.manifest_charts import Chart as Chart
 from bundler.parts import Span, part_size, spans
 from bundler.reference import (
     ImageTag,
@@ -153,8 +154,11 @@ class Image:
         digest: Of the image's OCI manifest or index in the archive: what a cluster pulls.
         source: Where it came from, as the spec names it.
         source_digest: Its digest there; differs from ``digest`` when it was converted to OCI.
-        platforms: Such as ``linux/amd64``, sorted.
+        platforms: Such as ``linux/amd64``, sorted; none for what is attached to an image.
         blobs: Every blob of the archive, sorted by digest.
+        subject: Digest of the manifest that this is about, which another archive of the same
+            ``tag.name`` holds: this is a signature, an attestation, an SBOM and the like. None for
+            an image that runs.
     """
 
     tag: ImageTag
@@ -163,6 +167,7 @@ class Image:
     source_digest: Digest
     platforms: tuple[str, ...]
     blobs: tuple[Blob, ...]
+    subject: Digest | None = None
 
     def __post_init__(self) -> None:
         plain_text(self.source)
@@ -171,21 +176,12 @@ class Image:
         _require_sorted(f"image {self.tag}: blobs", digests)
         if self.digest not in digests:
             raise ValueError(f"image {self.tag}: its manifest {self.digest} is not among its blobs")
+        if not self.platforms and self.subject is None:
+            raise ValueError(f"image {self.tag}: expected a platform or a subject, got neither")
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chart:
-    """One Helm chart of the bundle; ``digest`` is the identity of its files, paths below it."""
-
-    name: str
-    version: str
-    path: str
-    digest: Digest
-
-    def __post_init__(self) -> None:
-        file_name(self.name)
-        plain_text(self.version)
-        relative_path(self.path)
+    def holds(self, digest: Digest) -> bool:
+        """Tell whether a digest is of one of the blobs."""
+        return any(blob.digest == digest for blob in self.blobs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,7 +304,19 @@ class Manifest:
         for model in self.models:
             if model.checkpoint not in names:
                 raise ValueError(f"model {model.key}: there is no checkpoint {model.checkpoint!r}")
+        self._check_subjects()
         self._check_bundle()
+
+    def _check_subjects(self) -> None:
+        for image in self.images:
+            if image.subject is None:
+                continue
+            others = (item for item in self.images if item.tag.name == image.tag.name)
+            if not any(item.holds(image.subject) for item in others if item is not image):
+                raise ValueError(
+                    f"image {image.tag}: its subject {image.subject} is in no other archive "
+                    f"of {image.tag.name}"
+                )
 
     def _check_bundle(self) -> None:
         root, files = self.release.directory, self.bundle.files
@@ -317,19 +325,12 @@ class Manifest:
                 f"bundle: expected archive {root}.tar.gz with root {root}, "
                 f"got {self.bundle.archive} with {self.bundle.root}"
             )
-        held = {file.path for file in files}
+        held = {file.path: (file.size, file.digest) for file in files}
         for image in self.images:
             if image.tag.archive_path not in held:
                 raise ValueError(f"image {image.tag}: no {image.tag.archive_path} in the bundle")
         for chart in self.charts:
-            top = f"{chart.path}/"
-            below = [file for file in files if file.path.startswith(top)]
-            got = tree_digest((f.path.removeprefix(top), f.size, f.digest) for f in below)
-            if not below or got != chart.digest:
-                raise ValueError(
-                    f"chart {chart.name}: expected files of {chart.digest} below {chart.path} "
-                    f"in the bundle, got {len(below)} of {got}"
-                )
+            chart.check_files(held)
 
     @property
     def archives(self) -> dict[str, tuple[int, Digest]]:

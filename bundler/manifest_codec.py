@@ -16,7 +16,6 @@ from bundler.manifest import (
     Blob,
     Bundle,
     BundleFile,
-    Chart,
     Checkpoint,
     CheckpointFile,
     Image,
@@ -24,7 +23,8 @@ from bundler.manifest import (
     Model,
     Release,
 )
-from bundler.reference import ImageTag, plain_text, relative_path
+from bundler.manifest_charts import from_chart, to_chart
+from bundler.reference import ImageTag, plain_text
 
 _KNOWN = ("formatVersion", "critical", "release", "bundle", "images", "charts", "checkpoints")
 _KNOWN_FIELDS = frozenset((*_KNOWN, "models"))
@@ -39,7 +39,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
             "release": _from_release(manifest.release),
             "bundle": _from_bundle(manifest.bundle),
             "images": [_from_image(image) for image in manifest.images],
-            "charts": [_from_chart(chart) for chart in manifest.charts],
+            "charts": [from_chart(chart) for chart in manifest.charts],
             "checkpoints": [_from_checkpoint(item) for item in manifest.checkpoints],
             "models": [_from_model(model) for model in manifest.models],
         }
@@ -69,7 +69,7 @@ def decode_manifest(content: bytes, *, name: str = MANIFEST_NAME) -> Manifest:
             release=_to_release(table.table("release")),
             bundle=_to_bundle(table.table("bundle")),
             images=tuple(map(_to_image, table.tables("images"))),
-            charts=tuple(map(_to_chart, table.tables("charts"))),
+            charts=tuple(map(to_chart, table.tables("charts"))),
             checkpoints=tuple(map(_to_checkpoint, table.tables("checkpoints"))),
             models=tuple(map(_to_model, table.tables("models"))),
         )
@@ -146,7 +146,7 @@ def _to_bundle_file(table: Table) -> BundleFile:
 
 
 def _from_image(image: Image) -> dict[str, object]:
-    return {
+    written: dict[str, object] = {
         "name": image.tag.name,
         "tag": image.tag.tag,
         "digest": str(image.digest),
@@ -155,6 +155,7 @@ def _from_image(image: Image) -> dict[str, object]:
         "platforms": list(image.platforms),
         "blobs": [{"digest": str(blob.digest), "size": blob.size} for blob in image.blobs],
     }
+    return written | ({"subject": str(image.subject)} if image.subject else {})
 
 
 def _to_image(table: Table) -> Image:
@@ -166,32 +167,13 @@ def _to_image(table: Table) -> Image:
             source_digest=table.parse("sourceDigest", Digest.parse),
             platforms=table.parse_all("platforms", plain_text),
             blobs=tuple(map(_to_blob, table.tables("blobs"))),
+            subject=table.parse_optional("subject", Digest.parse),
         )
     )
 
 
 def _to_blob(table: Table) -> Blob:
     return Blob(digest=table.parse("digest", Digest.parse), size=_size(table, "size"))
-
-
-def _from_chart(chart: Chart) -> dict[str, object]:
-    return {
-        "name": chart.name,
-        "version": chart.version,
-        "path": chart.path,
-        "sha256": chart.digest.hex,
-    }
-
-
-def _to_chart(table: Table) -> Chart:
-    return table.explain(
-        lambda: Chart(
-            name=table.text("name"),
-            version=table.parse("version", plain_text),
-            path=table.parse("path", relative_path),
-            digest=table.parse("sha256", Digest),
-        )
-    )
 
 
 def _from_checkpoint(checkpoint: Checkpoint) -> dict[str, object]:

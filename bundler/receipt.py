@@ -15,13 +15,27 @@ _FORMAT_VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageReceipt:
-    """One image: where it came from, and under which digest it is at the registry now."""
+    """One image: where it came from, and under which digest it is at the registry now.
+
+    Attributes:
+        tag: Name and tag.
+        source_digest: Its digest where it came from.
+        digest: Its digest at the registry.
+        reference: How pods name it.
+        sent: Whether it was to do.
+        bytes_sent, bytes_mounted, bytes_there: Of its configs and layers, how much was sent, taken
+            by the registry from another repository, there already; receipts of earlier versions
+            do not say.
+    """
 
     tag: ImageTag
     source_digest: Digest
     digest: Digest
     reference: str
     sent: bool
+    bytes_sent: int = 0
+    bytes_mounted: int = 0
+    bytes_there: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +165,9 @@ def _from_image(image: ImageReceipt) -> dict[str, object]:
         "digest": str(image.digest),
         "reference": image.reference,
         "sent": image.sent,
+        "bytesSent": image.bytes_sent,
+        "bytesMounted": image.bytes_mounted,
+        "bytesThere": image.bytes_there,
     }
 
 
@@ -161,6 +178,9 @@ def _to_image(table: Table) -> ImageReceipt:
         digest=table.parse("digest", Digest.parse),
         reference=table.text("reference"),
         sent=table.flag("sent"),
+        bytes_sent=table.integer("bytesSent", 0, MAX_INTEGER, 0),
+        bytes_mounted=table.integer("bytesMounted", 0, MAX_INTEGER, 0),
+        bytes_there=table.integer("bytesThere", 0, MAX_INTEGER, 0),
     )
 
 

@@ -17,6 +17,14 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _REGISTRY = re.compile(
     r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?(?:/[a-z0-9][a-z0-9._/-]*)?"
 )
+# Source: Amazon ECR user guide, "Making requests to Amazon ECR registries", and the DNS suffixes of
+# AWS' partitions (botocore, partitions.json). Only these hosts are given a login of ECR unasked.
+_ECR_HOST = re.compile(
+    r"([0-9]{12})\.dkr([.-])ecr(-fips)?\.([a-z0-9-]{1,40})\."
+    r"(amazonaws\.(?:com|com\.cn|eu)|on\.aws|on\.amazonwebservices\.(?:com\.cn|eu)"
+    r"|c2s\.ic\.gov|sc2s\.sgov\.gov|cloud\.adc-e\.uk|csp\.hci\.ic\.gov)"
+    r"(?::443)?(?:/.*)?"
+)
 _MAX_KEY, _MAX_LABEL, _MAX_HOST, _MAX_NAME, _MAX_PATH_BYTES = 50, 63, 253, 128, 512
 _SEPARATOR = "__"
 
@@ -110,6 +118,37 @@ def registry_host(text: str) -> str:
     if _REGISTRY.fullmatch(text) is None:
         raise ValueError(f"not a registry: {text[:200]!r}; expected HOST[:PORT][/PATH], no scheme")
     return text
+
+
+@dataclass(frozen=True, slots=True)
+class EcrHost:
+    """What the name of a registry of Amazon ECR says.
+
+    Attributes:
+        account: Its twelve digits.
+        region: Such as ``us-gov-west-1``.
+        suffix: Of the DNS name, by which partitions differ.
+        fips: The name is that of a server validated for FIPS 140.
+        dual_stack: The name is that of a server that also speaks IPv6.
+    """
+
+    account: str
+    region: str
+    suffix: str
+    fips: bool = False
+    dual_stack: bool = False
+
+
+def ecr_host(text: str) -> EcrHost | None:
+    """Read ``HOST[:PORT][/PATH]`` as a registry of Amazon ECR; None where it is another one."""
+    found = _ECR_HOST.fullmatch(text.lower())
+    if found is None:
+        return None
+    account, separator, fips, region, suffix = found.groups()
+    dual_stack = suffix.startswith("on.")
+    if dual_stack != (separator == "-"):
+        return None
+    return EcrHost(account, region, suffix, fips=fips is not None, dual_stack=dual_stack)
 
 
 def relative_path(text: str) -> str:

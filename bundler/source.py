@@ -1,10 +1,11 @@
-"""Where an image comes from, before it is in a release: a registry, or a layout on this machine."""
+"""Where an image comes from, before it is in a release, and for which platform it is taken."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Literal, Self
 
 from bundler.digest import Digest
 from bundler.reference import image_tag, relative_path
@@ -13,6 +14,13 @@ from bundler.reference import image_tag, relative_path
 # Without a host they would silently go to a public registry, so one is demanded.
 _HOST = r"(?:localhost|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+|[A-Za-z0-9-]+(?=:))(?::[0-9]{1,5})?"
 _REPOSITORY = r"[a-z0-9]+(?:[._/-]+[a-z0-9]+)*"
+# A docker-archive names images as docker does: with no host where it is Docker's own.
+_REFERENCE = re.compile(rf"(?:{_HOST}/)?{_REPOSITORY}:([^:@/]+)")
+_PLATFORM = re.compile(r"([a-z0-9]+)/([a-z0-9]+)(?:/([a-z0-9.]+))?")
+# Source: Go's names of systems and machines; what others call them, for the hint.
+_OTHER_NAMES = {"x86_64": "amd64", "x64": "amd64", "aarch64": "arm64", "i386": "386", "i686": "386"}
+# Source: containerd, platforms/database.go: what a machine without a variant is.
+_DEFAULT_VARIANTS = {"amd64": "v1", "arm64": "v8", "arm": "v7"}
 _IMAGE = re.compile(rf"docker://({_HOST}/{_REPOSITORY})(?::([^:@/]+))?(?:@(.+))?")
 
 
@@ -53,29 +61,75 @@ class LayoutSource:
         return f"oci:{self.path}" + (f":{self.tag}" if self.tag else "")
 
 
-Source = RegistrySource | LayoutSource
+ArchiveForm = Literal["oci-archive", "docker-archive"]
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveSource:
+    """An image in a tar on this machine: ``oci-archive:PATH[:TAG]``, or as docker saves one.
+
+    Attributes:
+        form: What kind of tar.
+        path: Where it lies.
+        name: Which image in it: a tag, or for a docker-archive a whole reference with its tag;
+            None where it holds one image.
+    """
+
+    form: ArchiveForm
+    path: str
+    name: str | None = None
+
+    @property
+    def tag(self) -> str | None:
+        """The tag of the image in it, if that is said."""
+        return self.name and self.name.rpartition(":")[2]
+
+    def below(self, directory: Path) -> ArchiveSource:
+        """Give the same image with its path resolved against a directory."""
+        return replace(self, path=str((directory / self.path).resolve()))
+
+    def __str__(self) -> str:
+        return f"{self.form}:{self.path}" + (f":{self.name}" if self.name else "")
+
+
+LocalSource = LayoutSource | ArchiveSource
+Source = RegistrySource | LocalSource
 
 
 def parse_source(text: str) -> Source:
     """Read where an image comes from.
 
     Raises:
-        ValueError: It is neither ``docker://HOST/REPOSITORY:TAG`` nor ``oci:PATH``.
+        ValueError: It is none of the forms that there are.
     """
-    if text.startswith("oci:"):
-        path, _, tag = text.removeprefix("oci:").partition(":")
-        return LayoutSource(local_path(path), image_tag(tag) if tag else None)
+    form, colon, rest = text.partition(":")
+    path, _, name = rest.partition(":")
+    if colon and form == "oci":
+        return LayoutSource(local_path(path), image_tag(name) if name else None)
+    if colon and form == "oci-archive":
+        return ArchiveSource("oci-archive", local_path(path), image_tag(name) if name else None)
+    if colon and form == "docker-archive":
+        return ArchiveSource("docker-archive", local_path(path), _reference(name) if name else None)
     found = _IMAGE.fullmatch(text)
     if found is None or not (found[2] or found[3]):
         raise ValueError(
             f"not an image source: {text[:200]!r}; expected "
-            "docker://HOST[:PORT]/REPOSITORY:TAG[@sha256:...] or oci:PATH[:TAG]"
+            "docker://HOST[:PORT]/REPOSITORY:TAG[@sha256:...], oci:PATH[:TAG], "
+            "oci-archive:PATH[:TAG] or docker-archive:PATH[:NAME:TAG]"
         )
     return RegistrySource(
         repository=found[1],
         tag=image_tag(found[2]) if found[2] else None,
         digest=Digest.parse(found[3]) if found[3] else None,
     )
+
+
+def _reference(text: str) -> str:
+    found = _REFERENCE.fullmatch(text)
+    if found is None:
+        raise ValueError(f"not a name of an image in a docker-archive, NAME:TAG: {text[:200]!r}")
+    image_tag(found[1])
+    return text
 
 
 def local_path(text: str) -> str:
@@ -94,24 +148,70 @@ def local_path(text: str) -> str:
     return text
 
 
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """For which machines an image is: ``os/arch`` or ``os/arch/variant``."""
+
+    system: str
+    machine: str
+    variant: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a platform in Go's names.
+
+        Raises:
+            ValueError: It is written in another way.
+        """
+        found = _PLATFORM.fullmatch(text)
+        if found is None:
+            raise ValueError(f"not a platform: {text[:80]!r}; expected OS/ARCH[/VARIANT] or all")
+        if found[2] in _OTHER_NAMES:
+            other = f"{found[1]}/{_OTHER_NAMES[found[2]]}"
+            raise ValueError(f"not a platform: {text[:80]!r}; did you mean {other!r}?")
+        return cls(found[1], found[2], found[3])
+
+    def takes(self, other: Platform) -> bool:
+        """Tell whether an image for ``other`` is what was asked for.
+
+        Without a variant any is; a machine's usual variant is the same as none.
+        """
+        same = (self.system, self.machine) == (other.system, other.machine)
+        return same and (self.variant is None or self._usual() == other._usual())
+
+    def _usual(self) -> str | None:
+        return self.variant or _DEFAULT_VARIANTS.get(self.machine)
+
+    def __str__(self) -> str:
+        return "/".join(part for part in (self.system, self.machine, self.variant) if part)
+
+
+ALL_PLATFORMS = "all"
+LINUX_AMD64 = Platform("linux", "amd64")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
-    """What a source names now.
+    """What a source names now, and what of it is taken.
 
     Attributes:
-        digest: Of the manifest or index there.
-        size: Bytes of all its blobs; never less than what a copy takes.
-        docker_typed: Its media types are Docker's, so that a copy in OCI form has another digest.
+        digest: Of the manifest or index that the source names.
+        taken: Of what is taken: the same, or the one manifest in the index for one platform.
+        manifests: Digests of what is taken and, of an index, of all manifests below it.
+        size: Bytes of all blobs that are taken.
+        docker_typed: Their media types are Docker's, so that a copy in OCI form has another digest.
     """
 
     digest: Digest
+    taken: Digest
+    manifests: tuple[Digest, ...]
     size: int
     docker_typed: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched:
-    """An image that was copied to a layout: its digest at the source, and its digest there."""
+    """What was copied to a layout: its digest at the source, and its digest there."""
 
     source_digest: Digest
     digest: Digest

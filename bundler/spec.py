@@ -12,7 +12,15 @@ from bundler.document import Document, Table, utc_time
 from bundler.jsontext import MAX_INTEGER
 from bundler.manifest import MODEL_TYPES, Model, Release, require_unique
 from bundler.reference import ImageTag, file_name, relative_path
-from bundler.source import Source, local_path, parse_source
+from bundler.source import (
+    ALL_PLATFORMS,
+    LINUX_AMD64,
+    Platform,
+    Source,
+    local_path,
+    parse_source,
+)
+from bundler.spec_charts import ThirdPartyChart, read_third_party_chart
 
 SPEC_FORMAT = 1
 _NUMBERS = re.compile(r"v?([0-9]+)\.([0-9]+)(?:\.([0-9]+))?((?:[-+][0-9A-Za-z.+-]+)?)")
@@ -27,11 +35,26 @@ _SEMVER = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSpec:
-    """One image; ``plain_http``: its registry may be spoken to without verified TLS."""
+    """One image.
+
+    Attributes:
+        tag: Name and tag in the bundle.
+        source: Where it comes from.
+        platform: The one that is taken of it; None for all.
+        attached: Carry the signatures, attestations and the like that its registry has of it.
+        plain_http: Its registry may be spoken to without verified TLS.
+    """
 
     tag: ImageTag
     source: Source
+    platform: Platform | None = LINUX_AMD64
+    attached: bool = True
     plain_http: bool = False
+
+    @property
+    def platform_text(self) -> str:
+        """What is taken of it, as a spec writes it."""
+        return ALL_PLATFORMS if self.platform is None else str(self.platform)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,9 +100,11 @@ class Spec:
     scripts: tuple[str, ...]
     checkpoints: tuple[CheckpointSpec, ...]
     models: tuple[Model, ...]
+    charts: tuple[ThirdPartyChart, ...] = ()
 
     def __post_init__(self) -> None:
-        require_unique("image", (image.tag.name for image in self.images))
+        require_unique("image", (str(image.tag) for image in self.images))
+        require_unique("chart", (chart.source for chart in self.charts))
         require_unique("checkpoint", (checkpoint.name for checkpoint in self.checkpoints))
         require_unique("script", (PurePosixPath(script).name for script in self.scripts))
 
@@ -99,13 +124,16 @@ def read_spec(document: Document) -> Spec:
     if table.integer("formatVersion", 1, MAX_INTEGER) != SPEC_FORMAT:
         table.refuse("formatVersion", f"this version reads {SPEC_FORMAT} only")
     fields = {key: table.table(key) for key in ("release", "chart")}
-    lists = {key: table.tables(key) for key in ("images", "checkpoints")}
+    lists = {key: table.tables(key) for key in ("images", "charts", "checkpoints")}
     scripts = table.parse_all("scripts", _script)
     model_tables = table.named_tables("models", str)
     # Before anything is read: a mistyped field is told as such, not as what it leaves missing.
     table.close()
     release = _read_release(fields["release"])
     images = tuple(map(_read_image, lists["images"]))
+    # The chart asks for them by name.
+    table.explain(lambda: require_unique("image", (image.tag.name for image in images)))
+    charts = tuple(map(read_third_party_chart, lists["charts"]))
     chart = _read_chart(fields["chart"], release)
     checkpoints = tuple(map(_read_checkpoint, lists["checkpoints"]))
     names = {checkpoint.name for checkpoint in checkpoints}
@@ -118,6 +146,7 @@ def read_spec(document: Document) -> Spec:
             scripts=scripts,
             checkpoints=checkpoints,
             models=models,
+            charts=charts,
         )
     )
 
@@ -168,10 +197,16 @@ def _read_image(table: Table) -> ImageSpec:
     image = ImageSpec(
         tag=table.explain(lambda: ImageTag(table.text("name"), table.text("tag", source.tag))),
         source=source,
+        platform=table.parse("platform", _platform, str(LINUX_AMD64)),
+        attached=table.flag("attached", True),
         plain_http=table.flag("plainHttp", False),
     )
     table.close()
     return image
+
+
+def _platform(text: str) -> Platform | None:
+    return None if text == ALL_PLATFORMS else Platform.parse(text)
 
 
 def _read_chart(table: Table, release: Release) -> ChartSpec:

@@ -19,20 +19,58 @@ _MAX_RELEASE_NAME = 53
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EcrTarget:
+    """How Amazon ECR is spoken to, and what the repositories are like that publish makes.
+
+    What is None is left to what ECR does by itself.
+
+    Attributes:
+        region: None for the one in the host's name.
+        endpoint: URL of the API; None for AWS', or what ``AWS_ENDPOINT_URL_ECR`` names.
+        fips: Use the endpoints that are validated for FIPS 140.
+        create: Make repositories that are missing.
+        scan_on_push: Scan each image when it comes.
+        immutable_tags: A tag is never moved.
+        kms_key: ARN or id of the key that new repositories are encrypted with.
+        tags: Of new repositories.
+        lifecycle_policy, policy: JSON files of new repositories.
+    """
+
+    region: str | None = None
+    endpoint: str | None = None
+    fips: bool = False
+    create: bool = True
+    scan_on_push: bool | None = None
+    immutable_tags: bool | None = None
+    kms_key: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    lifecycle_policy: Path | None = None
+    policy: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RegistryTarget:
     """Where images go.
 
     Attributes:
         host: ``HOST[:PORT][/PATH]``, as the cluster's nodes name it too.
         ca: PEM file with the authorities to trust instead of the system's.
+        client_certificate, client_key: PEM files with which we show who we are; both or none.
         auth_file: Credentials in the form of containers-auth.json(5) instead of the usual places.
+        token_server: ``https://HOST[:PORT]``: another host than the registry's own that may be
+            given our login, and gives tokens for it.
         plain_http: No TLS: only for a registry on loopback or in a test.
+        ecr: Settings of Amazon ECR; None where none are given, also for a host that is ECR.
     """
 
     host: str
     ca: Path | None = None
+    client_certificate: Path | None = None
+    client_key: Path | None = None
     auth_file: Path | None = None
+    token_server: str | None = None
     plain_http: bool = False
+    ecr: EcrTarget | None = None
 
     def __post_init__(self) -> None:
         registry_host(self.host)

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from bundler.document import Document, Table
 from bundler.manifest import GPU_COUNTS, MODEL_TYPES
-from bundler.reference import S3Prefix, hostname, model_key, namespace, registry_host
+from bundler.reference import S3Prefix, ecr_host, hostname, model_key, namespace, registry_host
 from bundler.target import (
     DEFAULT_NAMESPACE,
     DEFAULT_RELEASE,
     DEFAULT_TIMEOUT_SECONDS,
     DocsTarget,
+    EcrTarget,
     IngressTarget,
     KubernetesTarget,
     ModelTarget,
@@ -80,14 +81,53 @@ def read_target(document: Document, *, base: Path) -> Target:
 
 
 def _registry(table: Table, base: Path) -> RegistryTarget:
+    host = table.parse("host", registry_host)
+    plain_http = table.flag("plainHttp", False)
+    if plain_http and ecr_host(host):
+        table.refuse("plainHttp", "Amazon ECR speaks TLS only")
     registry = RegistryTarget(
-        host=table.parse("host", registry_host),
+        host=host,
         ca=_path(table, "ca", base),
+        client_certificate=_path(table, "clientCertificate", base),
+        client_key=_path(table, "clientKey", base),
         auth_file=_path(table, "authFile", base),
-        plain_http=table.flag("plainHttp", False),
+        token_server=table.parse_optional("tokenServer", _endpoint),
+        plain_http=plain_http,
+        ecr=_ecr(table, base, host),
     )
+    if (registry.client_certificate is None) != (registry.client_key is None):
+        table.refuse("clientCertificate", "goes with clientKey: give both or none")
+    if not plain_http and (registry.token_server or "").startswith("http:"):
+        table.refuse("tokenServer", "expected https://, as plainHttp is not true")
     table.close()
     return registry
+
+
+def _ecr(registry: Table, base: Path, host: str) -> EcrTarget | None:
+    if not _given(registry, "ecr"):
+        return None
+    table, named = registry.table("ecr"), ecr_host(host)
+    region = table.parse_optional("region", _region)
+    if region is None and named is None:
+        table.refuse("region", "missing: registry.host has none in its name")
+    if named is not None and region not in {None, named.region}:
+        table.refuse("region", f"expected {named.region}, as in registry.host, got {region}")
+    ecr = EcrTarget(
+        region=region,
+        endpoint=table.parse_optional("endpoint", _endpoint),
+        fips=table.flag("fips", False),
+        create=table.flag("create", True),
+        scan_on_push=_optional_flag(table, "scanOnPush"),
+        immutable_tags=_optional_flag(table, "immutableTags"),
+        kms_key=table.parse_optional("kmsKey", str),
+        tags=_texts(table, "tags"),
+        lifecycle_policy=_path(table, "lifecyclePolicy", base),
+        policy=_path(table, "policy", base),
+    )
+    if ecr.fips and ecr.endpoint is not None:
+        table.refuse("fips", "is given beside endpoint, which is taken as it is")
+    table.close()
+    return ecr
 
 
 def _s3(table: Table, base: Path) -> S3Target:
@@ -230,6 +270,10 @@ def _given(table: Table, key: str) -> bool:
 def _path(table: Table, key: str, base: Path) -> Path | None:
     text = table.parse_optional(key, str)
     return None if text is None else base / text
+
+
+def _optional_flag(table: Table, key: str) -> bool | None:
+    return table.flag(key) if key in table else None
 
 
 def _texts(table: Table, key: str) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
@@ -46,14 +46,46 @@ def read_objects(text: str, *, name: str) -> list[dict[str, object]]:
     Raises:
         MalformedError: It is not YAML, or a document is not a mapping.
     """
-    try:
-        documents = [item for item in yaml.safe_load_all(text) if item is not None]
-    except (yaml.YAMLError, ValueError) as error:
-        raise MalformedError(f"{name}: not YAML: {printable(str(error))}") from error
+    documents = [item for item in _load_all(text, name) if item is not None]
     for item in documents:
         if not isinstance(item, dict):
             raise MalformedError(f"{name}: expected Kubernetes objects, got {type(item).__name__}")
     return documents
+
+
+def read_list(text: str, *, name: str) -> list[object]:
+    """Parse one YAML list that is written inside another file, such as in an annotation.
+
+    Raises:
+        MalformedError: It is something else.
+    """
+    documents = _load_all(text, name)
+    if len(documents) != 1 or not isinstance(documents[0], list):
+        raise MalformedError(f"{name}: expected a list")
+    return documents[0]
+
+
+def _load_all(text: str, name: str) -> list[Any]:
+    try:
+        return list(yaml.load_all(text, _ObjectLoader))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        problem = printable(str(error)) or "nested too deep"
+        raise MalformedError(f"{name}: not YAML: {problem}") from error
+
+
+class _ObjectLoader(yaml.SafeLoader):
+    """Reads what Kubernetes reads: a lone ``=``, and what looks like a date, are text to it.
+
+    Not libyaml's loader, which is faster, because deep nesting makes that one crash.
+    """
+
+
+def _construct_text(loader: yaml.SafeLoader, node: ScalarNode) -> str:
+    return str(node.value)
+
+
+for _tag in ("value", "timestamp"):
+    _ObjectLoader.add_constructor(f"{_TAGS}{_tag}", _construct_text)
 
 
 def write_yaml(value: object, *, header: str = "") -> bytes:

@@ -5,21 +5,23 @@ from __future__ import annotations
 import errno
 import io
 import os
-import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Self
 
+from bundler.archive.descriptors import open_below, open_descriptor
 from bundler.archive.page_cache import drop_behind
-from bundler.archive.trouble import blaming, world_error
+from bundler.archive.trouble import blaming
 from bundler.errors import ContentError, MalformedError, printable
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 READ_BYTES = 1 << 20
+# What a read leaves in memory at most, where it was not before.
+WINDOW_BYTES = 64 << 20
 # Source: Linux, include/uapi/linux/fs.h, RWF_DONTCACHE (6.14): written pages leave the page cache.
 _RWF_DONTCACHE = 0x80
 _TEMP_NAME_CHARS = 40
@@ -105,7 +107,7 @@ def open_regular(path: Path) -> BinaryIO:
         MalformedError: It is a link, a directory, a device or a pipe.
         WorldError: It cannot be opened.
     """
-    return os.fdopen(_open_descriptor(path, os.O_NOFOLLOW), "rb")
+    return os.fdopen(open_descriptor(path), "rb")
 
 
 def open_source(path: Path) -> io.FileIO:
@@ -116,30 +118,7 @@ def open_source(path: Path) -> io.FileIO:
         MalformedError: It is a directory, a device or a pipe.
         WorldError: It cannot be opened.
     """
-    return io.FileIO(_open_descriptor(path, 0), "rb")
-
-
-def _open_descriptor(path: Path, flags: int) -> int:
-    try:
-        # Without O_NONBLOCK, opening a pipe would wait for its writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | flags)
-    except OSError as error:
-        if error.errno == errno.ELOOP and path.is_symlink():
-            raise MalformedError(
-                f"{printable(str(path))}: expected a regular file, got a symbolic link"
-            ) from error
-        if error.errno in {errno.ENXIO, errno.ENODEV}:
-            raise _not_regular(path) from error
-        raise world_error(path, error) from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise _not_regular(path)
-    return descriptor
-
-
-def _not_regular(path: Path) -> MalformedError:
-    kind = "a directory" if path.is_dir() else "a device, pipe or socket"
-    return MalformedError(f"{printable(str(path))}: expected a regular file, got {kind}")
+    return io.FileIO(open_descriptor(path, follow=True), "rb")
 
 
 def read_limited(path: Path, *, limit: int) -> bytes:
@@ -174,11 +153,17 @@ class RandomReader:
     Attributes:
         path: The file.
         size: Its bytes when it was opened.
+
+    Args:
+        path: Of the file; from ``root``, where that is given.
+        root: A directory; then no name on the way from there to the file may be a link.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._descriptor = _open_descriptor(path, os.O_NOFOLLOW)
+    def __init__(self, path: Path, *, root: Path | None = None) -> None:
+        self.path = path if root is None else root / path
+        self._descriptor = (
+            open_descriptor(path) if root is None else open_below(root, path.as_posix())
+        )
         self.size = os.fstat(self._descriptor).st_size
 
     def read_at(self, offset: int, length: int) -> bytes:
@@ -189,17 +174,32 @@ class RandomReader:
             WorldError: The disk fails; the message names the offset.
         """
         buffer = bytearray(length)
-        self.read_into(offset, memoryview(buffer))
+        self.readv(offset, [memoryview(buffer)])
         return bytes(buffer)
 
-    def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Fill a buffer; raises as ``read_at`` does."""
-        done = 0
-        while done < len(buffer):
-            count = self.read_some(offset + done, buffer[done:])
+    def readv(self, offset: int, buffers: Sequence[memoryview]) -> None:
+        """Fill up to 1024 buffers, one behind the other; raises as ``read_at`` does."""
+        wanted, done = sum(map(len, buffers)), 0
+        while done < wanted:
+            with blaming(f"{self.path} at offset {offset + done}"):
+                count = os.preadv(self._descriptor, _unfilled(buffers, done), offset + done)
             if not count:
-                raise cut_short(self.path, offset + len(buffer), offset + done)
+                raise cut_short(self.path, offset + wanted, offset + done)
             done += count
+
+    def pieces(self, offset: int, length: int) -> Iterator[memoryview]:
+        """Read a range 1 MiB at a time, into one buffer: each piece is good until the next one.
+
+        What was not in memory before is not left there. Raises as ``read_at`` does.
+        """
+        buffer = memoryview(bytearray(min(length, READ_BYTES)))
+        for window in range(0, length, WINDOW_BYTES):
+            end = min(window + WINDOW_BYTES, length)
+            with self.drop_behind(offset + window, end - window):
+                for done in range(window, end, READ_BYTES):
+                    view = buffer[: end - done]
+                    self.readv(offset + done, [view])
+                    yield view
 
     def read_some(self, offset: int, buffer: WriteableBuffer) -> int:
         """Read what one call gives; 0 only at the end of the file."""
@@ -221,6 +221,17 @@ class RandomReader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _unfilled(buffers: Sequence[memoryview], done: int) -> Sequence[memoryview]:
+    """Give what is left of buffers whose first ``done`` bytes are filled."""
+    if not done:
+        return buffers
+    for number, buffer in enumerate(buffers):
+        if done < len(buffer):
+            return [buffer[done:], *buffers[number + 1 :]]
+        done -= len(buffer)
+    return []
 
 
 class FileSlice(io.RawIOBase):

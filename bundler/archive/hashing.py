@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
-from bundler.archive.files import READ_BYTES, RandomReader
+from bundler.archive.files import RandomReader
 from bundler.digest import Digest
 
 if TYPE_CHECKING:
@@ -55,9 +55,5 @@ def feed(whole: Hash, reader: RandomReader, offset: int, length: int) -> None:
         ContentError: The file ends before the range does.
         WorldError: The disk fails; the message names the offset.
     """
-    buffer = memoryview(bytearray(min(length, READ_BYTES)))
-    with reader.drop_behind(offset, length):
-        for done in range(0, length, READ_BYTES):
-            view = buffer[: length - done]
-            reader.read_into(offset + done, view)
-            whole.update(view)
+    for piece in reader.pieces(offset, length):
+        whole.update(piece)

@@ -1,39 +1,34 @@
-"""OCI image layouts: read strictly, written as an archive, and the archive held to the manifest."""
+"""OCI image layouts: read strictly, every blob proven, and written as an archive."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import BinaryIO
 
-from bundler.archive.files import READ_BYTES, RandomReader, atomic_write
+from bundler.archive.files import RandomReader, atomic_write
 from bundler.archive.hashing import digest_of, in_threads
 from bundler.archive.layout_files import DirectoryFiles
-from bundler.archive.tar import END, Member, ReadAt, header, padding, walk, with_directories
+from bundler.archive.oci_walk import (
+    INDEX_FILE,
+    LAYOUT_VERSION,
+    REF_NAME,
+    VERSION_FILE,
+    blob_differs,
+    blob_path,
+    follow,
+    read_top,
+)
+from bundler.archive.oci_walk import OCI_CONFIG as OCI_CONFIG
+from bundler.archive.oci_walk import OCI_INDEX as OCI_INDEX
+from bundler.archive.oci_walk import OCI_MANIFEST as OCI_MANIFEST
+from bundler.archive.tar import END, header, padding, with_directories
 from bundler.digest import Digest
-from bundler.document import Table
-from bundler.errors import ContentError, MalformedError, printable
-from bundler.jsontext import MAX_INTEGER, read_json, write_json
-from bundler.manifest import Blob, Image
+from bundler.errors import printable
+from bundler.jsontext import write_json
+from bundler.manifest import Blob
 from bundler.reference import ImageTag
-
-OCI_INDEX = "application/vnd.oci.image.index.v1+json"
-OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
-_DOCKER = "application/vnd.docker."
-# Source: OCI image specification v1.1, annotations.md and image-layout.md.
-_REF_NAME = "org.opencontainers.image.ref.name"
-_VERSION = "1.0.0"
-_VERSION_FILE, _INDEX_FILE = "oci-layout", "index.json"
-
-_MAX_JSON_BYTES = 4 << 20
-_MAX_BLOBS = 10_000
-_MAX_DEPTH = 3
-_UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,57 +48,29 @@ class Layout:
     blobs: tuple[Blob, ...]
 
 
-def read_layout(directory: Path) -> Layout:
+def read_layout(directory: Path, *, artifact: bool = False) -> Layout:
     """Read an image layout; blobs that nothing names are left out.
+
+    Args:
+        directory: The layout.
+        artifact: Whether it may have no platform: a signature, an SBOM, an index of such.
 
     Raises:
         MalformedError: It breaks the OCI image specification, lacks a blob, is Docker-typed, or
             holds not exactly one image.
         ContentError: A blob has another size or digest than its descriptor says.
     """
-    return _Walk(DirectoryFiles(directory)).layout()
-
-
-def check_image_archive(read_at: ReadAt, size: int, image: Image) -> None:
-    """Compare the headers and the index of an OCI archive with what the manifest says of it.
-
-    Args:
-        read_at: Gives exactly as many bytes as asked for, from an offset of the archive.
-        size: Bytes of the archive.
-        image: What it must hold: this image under its tag, its blobs, and nothing else.
-
-    Raises:
-        MalformedError: It says something else, or is no archive of ours.
-    """
-    members = _image_members(read_at, size, image)
-
-    def read(path: str) -> Table:
-        member, name = members[path], f"{image.tag.archive_path}: {path}"
-        content = read_at(member.offset, min(member.size, _MAX_JSON_BYTES + 1))
-        return read_json(content, name=name, limit=_MAX_JSON_BYTES).table()
-
-    read(_VERSION_FILE).choice("imageLayoutVersion", (_VERSION,))
-    top = _only_image(read(_INDEX_FILE))
-    top.choice("digest", (str(image.digest),))
-    top.table("annotations").choice(_REF_NAME, (image.tag.tag,))
-
-
-def _image_members(read_at: ReadAt, size: int, image: Image) -> dict[str, Member]:
-    archive, members = image.tag.archive_path, {}
-    blobs = {_blob_path(blob.digest): blob.size for blob in image.blobs}
-    expected = with_directories([_INDEX_FILE, _VERSION_FILE, *blobs])
-    for entry, member in zip_longest(expected, walk(read_at, size, name=archive)):
-        if member is None or entry != (member.path, member.directory):
-            wanted = "the end" if entry is None else entry[0]
-            got = "the end" if member is None else printable(member.path)
-            raise MalformedError(f"{archive}: expected {wanted}, got {got}")
-        wanted_size = blobs.get(member.path, member.size)
-        if member.size != wanted_size:
-            raise MalformedError(
-                f"{archive}: {member.path}: expected {wanted_size} bytes, got {member.size}"
-            )
-        members[member.path] = member
-    return members
+    files = DirectoryFiles(directory)
+    top = read_top(files)
+    found = follow(files, top)
+    unproven = [blob for blob in found.named.values() if blob.digest not in found.proven]
+    for _ in in_threads(lambda blob: _prove(directory, blob), unproven):
+        pass
+    if not found.platforms and not artifact:
+        top.refuse("digest", "expected an image for at least one platform, got none")
+    own = found.manifests[-1]
+    blobs = tuple(sorted(found.named.values(), key=lambda blob: blob.digest))
+    return Layout(own.digest, own.media_type, found.platforms, blobs)
 
 
 def write_oci_archive(
@@ -129,25 +96,18 @@ def write_oci_archive(
             size = content.size if isinstance(content, Blob) else len(content)
             file.write(header(path, size=size, mtime=mtime, directory=directory))
             if isinstance(content, Blob):
-                _copy(layout_dir / path, content, file)
+                _copy(layout_dir, content, file)
             else:
                 file.write(content)
             file.write(padding(size))
         file.write(END)
 
 
-def _only_image(index: Table) -> Table:
-    found = index.tables("manifests")
-    if len(found) != 1:
-        index.refuse("manifests", f"expected exactly one image, got {len(found)}")
-    return found[0]
-
-
 def _contents(layout: Layout, index: bytes) -> dict[str, bytes | Blob]:
-    contents: dict[str, bytes | Blob] = {_blob_path(blob.digest): blob for blob in layout.blobs}
+    contents: dict[str, bytes | Blob] = {blob_path(blob.digest): blob for blob in layout.blobs}
     return contents | {
-        _INDEX_FILE: index,
-        _VERSION_FILE: write_json({"imageLayoutVersion": _VERSION}),
+        INDEX_FILE: index,
+        VERSION_FILE: write_json({"imageLayoutVersion": LAYOUT_VERSION}),
     }
 
 
@@ -157,151 +117,33 @@ def _index(layout: Layout, tag: ImageTag) -> bytes:
         "mediaType": layout.media_type,
         "digest": str(layout.digest),
         "size": size,
-        "annotations": {_REF_NAME: tag.tag},
+        "annotations": {REF_NAME: tag.tag},
     }
     return write_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor]})
 
 
-def _copy(source: Path, blob: Blob, out: BinaryIO) -> None:
-    with RandomReader(source) as reader:
-        if reader.size != blob.size:
-            raise _differs(str(source), f"{blob.size} bytes", f"{reader.size} bytes")
+def _copy(directory: Path, blob: Blob, out: BinaryIO) -> None:
+    with RandomReader(directory / blob_path(blob.digest)) as reader:
         whole = hashlib.sha256()
-        buffer = memoryview(bytearray(min(READ_BYTES, blob.size)))
-        for offset in range(0, blob.size, READ_BYTES):
-            view = buffer[: blob.size - offset]
-            reader.read_into(offset, view)
-            whole.update(view)
-            out.write(view)
-    if whole.hexdigest() != blob.digest.hex:
-        raise _differs(str(source), str(blob.digest), f"sha256:{whole.hexdigest()}")
+        _require_size(directory, blob, reader)
+        for piece in reader.pieces(0, blob.size):
+            whole.update(piece)
+            out.write(piece)
+    _require_digest(directory, blob, Digest(whole.hexdigest()))
 
 
-class _Walk:
-    """Follows descriptors from index.json down; a blob is proven before it is parsed."""
-
-    def __init__(self, source: DirectoryFiles) -> None:
-        self._source = source
-        self._proven: dict[Digest, Blob] = {}
-        self._named: dict[Digest, Blob] = {}
-        self._visited: set[Digest] = set()
-        self._platforms: set[str] = set()
-
-    def layout(self) -> Layout:
-        version = self._parse(_VERSION_FILE, self._read(_VERSION_FILE))
-        version.choice("imageLayoutVersion", (_VERSION,))
-        found = _only_image(self._parse(_INDEX_FILE, self._read(_INDEX_FILE)))
-        media_type, top = self._descriptor(found)
-        self._image(media_type, top, found, 1)
-        unproven = [blob for blob in self._named.values() if blob.digest not in self._proven]
-        for _ in in_threads(self._prove, unproven):
-            pass
-        if not self._platforms:
-            found.refuse("digest", "expected an image for at least one platform, got none")
-        blobs = tuple(sorted(self._named.values(), key=lambda blob: blob.digest))
-        return Layout(top.digest, media_type, tuple(sorted(self._platforms)), blobs)
-
-    def _image(self, media_type: str, blob: Blob, at: Table, depth: int) -> None:
-        if media_type not in {OCI_INDEX, OCI_MANIFEST}:
-            at.refuse("mediaType", f"expected an OCI image manifest or index, got {media_type!r}")
-        if depth > _MAX_DEPTH:
-            at.refuse("mediaType", f"indexes are nested more than {_MAX_DEPTH} deep")
-        if blob.digest in self._visited:
-            return
-        self._visited.add(blob.digest)
-        table = self._json(blob)
-        if table.text("mediaType", media_type) != media_type:
-            table.refuse("mediaType", f"expected {media_type}, as its descriptor says")
-        table.integer("schemaVersion", 2, 2)
-        if media_type == OCI_MANIFEST:
-            self._manifest(table)
-        elif "layers" in table or "config" in table:
-            table.refuse("layers", "an index has none")
-        else:
-            for entry in table.tables("manifests"):
-                self._image(*self._descriptor(entry), entry, depth + 1)
-
-    def _manifest(self, table: Table) -> None:
-        if "manifests" in table:
-            table.refuse("manifests", "an image manifest has none")
-        media_type, config = self._descriptor(table.table("config"))
-        layers = [self._descriptor(layer) for layer in table.tables("layers")]
-        if media_type == OCI_CONFIG:
-            self._config(self._json(config), len(layers))
-
-    def _config(self, config: Table, layers: int) -> None:
-        system, machine = config.text("os"), config.text("architecture")
-        if _UNKNOWN in {system, machine}:
-            return  # an attestation, which some builders put beside the image
-        diffs = config.table("rootfs").parse_all("diff_ids", Digest.parse)
-        if len(diffs) != layers:
-            config.refuse("rootfs", f"expected {layers} diff_ids, as many as layers")
-        variant = config.text("variant", "")
-        self._platforms.add("/".join(part for part in (system, machine, variant) if part))
-
-    def _descriptor(self, table: Table) -> tuple[str, Blob]:
-        media_type = table.text("mediaType")
-        if media_type.startswith(_DOCKER):
-            table.refuse(
-                "mediaType",
-                f"Docker-typed: expected an OCI media type, got {media_type!r}",
-                hint="convert the image to OCI once: skopeo copy --format oci",
-            )
-        size = table.integer("size", 0, MAX_INTEGER)
-        blob = Blob(digest=table.parse("digest", Digest.parse), size=size)
-        if "data" in table and table.parse("data", _decoded) != blob.digest:
-            table.refuse("data", f"embedded content is not {blob.digest}")
-        if self._named.setdefault(blob.digest, blob) != blob:
-            table.refuse("size", f"{size}, and {self._named[blob.digest].size} elsewhere")
-        if len(self._named) > _MAX_BLOBS:
-            table.refuse("digest", f"more than {_MAX_BLOBS} blobs")
-        return media_type, blob
-
-    def _json(self, blob: Blob) -> Table:
-        path = _blob_path(blob.digest)
-        content = self._read(path)
-        if Digest.of(content) != blob.digest or len(content) != blob.size:
-            got = f"{Digest.of(content)} ({len(content)} bytes)"
-            raise _differs(
-                f"{self._source.name}: {path}", f"{blob.digest} ({blob.size} bytes)", got
-            )
-        self._proven[blob.digest] = blob
-        return self._parse(path, content)
-
-    def _read(self, path: str) -> bytes:
-        with self._source.open(path) as place:
-            if place.size > _MAX_JSON_BYTES:
-                raise MalformedError(
-                    f"{self._source.name}: {path}: expected at most {_MAX_JSON_BYTES} bytes, "
-                    f"got {place.size}"
-                )
-            return place.reader.read_at(place.offset, place.size)
-
-    def _parse(self, path: str, content: bytes) -> Table:
-        name = f"{self._source.name}: {path}"
-        return read_json(content, name=name, limit=_MAX_JSON_BYTES).table()
-
-    def _prove(self, blob: Blob) -> None:
-        path = _blob_path(blob.digest)
-        where = f"{self._source.name}: {path}"
-        with self._source.open(path) as place:
-            if place.size != blob.size:
-                raise _differs(where, f"{blob.size} bytes", f"{place.size} bytes")
-            got = digest_of(place.reader, place.offset, place.size)
-        if got != blob.digest:
-            raise _differs(where, str(blob.digest), str(got))
+def _prove(directory: Path, blob: Blob) -> None:
+    with RandomReader(directory / blob_path(blob.digest)) as reader:
+        _require_size(directory, blob, reader)
+        _require_digest(directory, blob, digest_of(reader, 0, blob.size))
 
 
-def _blob_path(digest: Digest) -> str:
-    return f"blobs/sha256/{digest.hex}"
+def _require_size(directory: Path, blob: Blob, reader: RandomReader) -> None:
+    if reader.size != blob.size:
+        name = printable(str(directory))
+        raise blob_differs(name, blob.digest, f"{blob.size} bytes", f"{reader.size} bytes")
 
 
-def _decoded(text: str) -> Digest:
-    try:
-        return Digest.of(base64.b64decode(text, validate=True))
-    except binascii.Error as error:
-        raise ValueError(f"not base64: {text[:40]!r}") from error
-
-
-def _differs(where: str, expected: str, got: str) -> ContentError:
-    return ContentError(f"{printable(where)}: expected {expected}, got {got}")
+def _require_digest(directory: Path, blob: Blob, got: Digest) -> None:
+    if got != blob.digest:
+        raise blob_differs(printable(str(directory)), blob.digest, blob.digest, got)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
-from bundler.archive.tar import ReadAt
+from bundler.archive.files import READ_BYTES
 from bundler.errors import MalformedError, printable
 
 # 127 blocks of a tar: a tar header, whose place is a multiple of 512, never straddles two blocks.
@@ -22,6 +22,9 @@ _BLOCK = struct.Struct("<BHH")
 # Source: RFC 1952, section 2.3.1: crc32 and length of the content, modulo 2**32.
 _TRAILER = struct.Struct("<II")
 _SIZE_MASK = 0xFFFFFFFF
+# Header and content of each are two buffers of one read, which takes 1024 at most.
+_MAX_BLOCKS_AT_ONCE = 500
+ReadV = Callable[[int, Sequence[memoryview]], None]
 
 
 class StoredGzipWriter:
@@ -80,7 +83,7 @@ class StoredGzipReader:
         plain_size: Bytes of content.
 
     Args:
-        read_at: Gives exactly as many bytes of the archive as asked for, from an offset.
+        readv: Fills up to 1024 buffers, one behind the other, from an offset of the archive.
         size: Bytes of the archive.
         block_bytes: Content in each block but the last.
         name: What to call the archive in an error.
@@ -89,10 +92,13 @@ class StoredGzipReader:
         MalformedError: It is not such an archive.
     """
 
-    def __init__(self, read_at: ReadAt, size: int, *, block_bytes: int, name: str) -> None:
-        self._read_at = read_at
+    def __init__(self, readv: ReadV, size: int, *, block_bytes: int, name: str) -> None:
+        self._readv = readv
         self._size = size
         self._block_bytes = block_bytes
+        self._piece_bytes = block_bytes * min(
+            max(1, READ_BYTES // block_bytes), _MAX_BLOCKS_AT_ONCE
+        )
         self._name = name
         stored = size - len(_HEADER) - _TRAILER.size
         self._blocks = max(1, -(-stored // (block_bytes + _BLOCK.size)))
@@ -100,14 +106,24 @@ class StoredGzipReader:
         last = self.plain_size - (self._blocks - 1) * block_bytes
         if last < 0 or (last == 0 and self._blocks > 1):
             self._refuse(0, f"{size} bytes cannot be stored blocks of {block_bytes}")
-        if read_at(0, len(_HEADER)) != _HEADER:
+        header, trailer = bytearray(len(_HEADER)), bytearray(_TRAILER.size)
+        readv(0, [memoryview(header)])
+        if header != _HEADER:
             self._refuse(0, "expected a gzip header with no time and no name")
-        _, length = _TRAILER.unpack(read_at(size - _TRAILER.size, _TRAILER.size))
+        readv(size - len(trailer), [memoryview(trailer)])
+        _, length = _TRAILER.unpack(trailer)
         if length != self.plain_size & _SIZE_MASK:
             self._refuse(size - 4, f"expected the length {self.plain_size}, got {length}")
 
     def read(self, offset: int, length: int) -> bytes:
-        """Read exactly ``length`` bytes of content from ``offset``.
+        """Read exactly ``length`` bytes of content from ``offset``; raises as ``pieces`` does."""
+        return b"".join(map(bytes, self.pieces(offset, length)))
+
+    def pieces(self, offset: int, length: int) -> Iterator[memoryview]:
+        """Read a range of the content, about 1 MiB at a time and nothing twice.
+
+        Yields:
+            The bytes in order, all in one buffer: each piece is good until the next is asked for.
 
         Raises:
             MalformedError: A block header on the way is not as it must be; names its offset.
@@ -115,23 +131,42 @@ class StoredGzipReader:
         """
         if offset < 0 or length < 0 or offset + length > self.plain_size:
             raise ValueError(f"{length} bytes from {offset}: content has {self.plain_size}")
-        if not length:
-            return b""
-        first, last = offset // self._block_bytes, (offset + length - 1) // self._block_bytes
-        start, step = self._place(first), self._block_bytes + _BLOCK.size
-        end = self.archive_offset(offset + length - 1) + 1
-        stored = memoryview(self._read_at(start, end - start))
-        pieces = []
-        for number in range(first, last + 1):
-            at = (number - first) * step
-            self._check_block(number, stored[at : at + _BLOCK.size])
-            pieces.append(stored[at + _BLOCK.size : at + step])
-        return b"".join(pieces)[offset - first * self._block_bytes :]
+        buffer = memoryview(bytearray(min(length, self._piece_bytes)))
+        done = 0
+        while done < length:
+            # Each piece but the first begins with a block, so that one read has its header too.
+            room = self._piece_bytes - (offset + done) % self._block_bytes
+            view = buffer[: min(room, length - done)]
+            self._fill(offset + done, view)
+            yield view
+            done += len(view)
+
+    def _fill(self, offset: int, content: memoryview) -> None:
+        """Read content in place: what lies between goes elsewhere in the same read."""
+        first, within = divmod(offset, self._block_bytes)
+        last = (offset + len(content) - 1) // self._block_bytes
+        headers = memoryview(bytearray((last - first + 1) * _BLOCK.size))
+        buffers: list[memoryview] = []
+        for n in range(last - first + 1):
+            begin = n * self._block_bytes - within
+            buffers.append(headers[n * _BLOCK.size : (n + 1) * _BLOCK.size])
+            buffers.append(content[max(0, begin) : begin + self._block_bytes])
+        start = self._place(first)
+        if within:
+            self._readv(start, [buffers.pop(0)])
+            start += _BLOCK.size + within
+        self._readv(start, buffers)
+        for n in range(last - first + 1):
+            self._check_block(first + n, headers[n * _BLOCK.size : (n + 1) * _BLOCK.size])
 
     def archive_offset(self, offset: int) -> int:
         """Say where a byte of the content lies in the archive."""
         number, within = divmod(offset, self._block_bytes)
         return self._place(number) + _BLOCK.size + within
+
+    def archive_range(self, offset: int, length: int) -> tuple[int, int]:
+        """Say between which offsets of the archive lies all that a read of a range touches."""
+        return self._place(offset // self._block_bytes), self.archive_offset(offset + length)
 
     def _place(self, number: int) -> int:
         return len(_HEADER) + number * (self._block_bytes + _BLOCK.size)

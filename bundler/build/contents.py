@@ -8,11 +8,13 @@ from importlib.resources import files
 from pathlib import Path, PurePosixPath
 
 from bundler.archive.bundle import Entry
+from bundler.build.third_party import FoundChart
+from bundler.closure import by_source
 from bundler.jsontext import write_json
 from bundler.manifest import Chart, Checkpoint, Image, Model, Release
 from bundler.sizes import size_text
 
-_GUIDE = "operator_guide.md"
+_GUIDE, _CHARTS_GUIDE = "operator_guide.md", "operator_guide_charts.md"
 _MODEL_FORMAT = 1
 
 
@@ -23,6 +25,7 @@ def bundle_entries(
     scripts: Mapping[str, bytes],
     chart: Chart,
     chart_files: Mapping[str, bytes],
+    third_party: Sequence[FoundChart] = (),
     checkpoints: Sequence[Checkpoint],
     models: Sequence[Model],
 ) -> list[Entry]:
@@ -34,6 +37,7 @@ def bundle_entries(
         scripts: Content by the path in the spec.
         chart: Where the chart goes.
         chart_files: Its preset files, by their paths below it.
+        third_party: Charts of others, which are carried as they are.
         checkpoints: Named in the guide only.
         models: What each checkpoint is served as.
     """
@@ -43,9 +47,11 @@ def bundle_entries(
             release=release,
             images=[image for image, _ in images],
             chart=chart,
+            third_party=third_party,
             checkpoints=checkpoints,
             models=models,
         ),
+        **{path: content for found in third_party for path, content in found.files.items()},
         **{f"{chart.path}/{path}": content for path, content in chart_files.items()},
         **{
             f"models/{model.key}.json": _model_file(model, sizes[model.checkpoint])
@@ -70,6 +76,7 @@ def operator_guide(
     release: Release,
     images: Sequence[Image],
     chart: Chart,
+    third_party: Sequence[FoundChart] = (),
     checkpoints: Sequence[Checkpoint],
     models: Sequence[Model],
 ) -> bytes:
@@ -82,7 +89,7 @@ def operator_guide(
         "VERSION": release.version,
         "CHART": chart.path,
         "CHART_VERSION": chart.version,
-        "IMAGES": _table((str(i.tag), f"`{i.digest}`", ", ".join(i.platforms)) for i in images),
+        "IMAGES": _table((str(i.tag), f"`{i.digest}`", _what_for(i)) for i in images),
         "CHECKPOINTS": _table(
             (f"`{c.archive}`", size_text(c.size), str(len(c.files))) for c in checkpoints
         ),
@@ -96,11 +103,16 @@ def operator_guide(
         "UNPACK_CHECKPOINTS": "\n".join(_unpack(c, keys.get(c.name, c.name)) for c in checkpoints),
         "KEY": models[0].key if models else "<model-key>",
         "EXAMPLE_VALUES": _example_values(models, keys),
+        "THIRD_PARTY": _third_party(third_party, images) if third_party else "",
     }
     text = files("bundler.build").joinpath(_GUIDE).read_text(encoding="utf-8")
     for name, value in texts.items():
         text = text.replace(f"@{name}@", value)
     return text.encode()
+
+
+def _what_for(image: Image) -> str:
+    return f"about `{image.subject}`" if image.subject else ", ".join(image.platforms)
 
 
 def _table(rows: Iterable[Sequence[str]]) -> str:
@@ -127,6 +139,28 @@ def _example_values(models: Sequence[Model], keys: Mapping[str, str]) -> str:
             f"        ingressHost: <{model.key}-hostname>",
         ]
     return "\n".join(lines)
+
+
+def _third_party(charts: Sequence[FoundChart], images: Sequence[Image]) -> str:
+    text = files("bundler.build").joinpath(_CHARTS_GUIDE).read_text(encoding="utf-8")
+    return text.replace("@EACH@", "\n\n".join(_third_party_chart(one, images) for one in charts))
+
+
+def _third_party_chart(found: FoundChart, images: Sequence[Image]) -> str:
+    chart, find = found.chart, by_source(images)
+    values = f" -f ./{chart.values}" if chart.values else ""
+    rows = []
+    for reference in found.references:
+        image = find(reference)
+        if image is not None:
+            mine = f"`<registry-host>/{image.tag.name}@{image.digest}`"
+            rows.append((f"`{reference}`", mine, f"`{image.tag.tag}`"))
+    table = _table([("the chart names", "your registry has", "tag"), ("---",) * 3, *rows])
+    return (
+        f"**{chart.name} {chart.version}**\n\n"
+        f"    helm install {chart.name} ./{chart.path}{values} -f <your-values> "
+        f"--namespace <namespace>\n\n" + (table if rows else "It names no image.")
+    )
 
 
 def _model_file(model: Model, checkpoint_bytes: int) -> bytes:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bundler.archive.checkpoint import SourceFile
 from bundler.archive.files import RandomReader
 from bundler.archive.hashing import digest_of, in_threads
-from bundler.archive.oci import read_layout
 from bundler.build.chart import chart_digest
 from bundler.build.checkpoint import CheckpointSource
-from bundler.build.images import PinnedImage, pin_images
+from bundler.build.images import PinnedImage, fetch_layout, pin_images
 from bundler.build.protocols import ImageSource
 from bundler.build.sources import Sources, read_sources
 from bundler.build.staging import check_space
+from bundler.build.third_party import FoundChart, find_charts, locked_charts, with_found_images
+from bundler.charts.rendering import ChartRenderer
 from bundler.digest import Digest
 from bundler.events import Advanced, Emit, Finished, Started, ignore
 from bundler.lockfile import Lock, LockedChart, LockedCheckpoint, LockedFile, LockedImage
 from bundler.manifest import Manifest
 from bundler.spec import Spec
+from bundler.stores.artifacts import OpenArtifacts, open_artifacts
 
 
 def lock_release(
@@ -28,6 +30,8 @@ def lock_release(
     spec: Spec,
     *,
     images: ImageSource,
+    charts: ChartRenderer,
+    artifacts: OpenArtifacts = open_artifacts,
     scratch: Path | None = None,
     emit: Emit = ignore,
 ) -> Lock:
@@ -40,37 +44,45 @@ def lock_release(
         spec_path: Where the spec lies; its paths are relative to that directory.
         spec: What it says.
         images: Where images come from.
+        charts: What renders charts of others.
+        artifacts: Opens a repository to look for what is attached to an image.
         scratch: A directory for images that are converted; None for the system's.
         emit: Told of what is fetched and read.
 
     Raises:
         MalformedError: A source breaks its rules.
+        CheckError: A chart of others does not render.
         WorldError: A source or a program is missing or fails, or the disk is full.
     """
     images.require()
     base = spec_path.parent
-    pinned = pin_images(spec, base, None, images)
     sources = read_sources(spec, base, None, emit)
+    found = _find_charts(spec, base, sources, charts, scratch, emit)
+    full = with_found_images(spec, found)
+    pinned = pin_images(full, base, None, images, artifacts=artifacts, emit=emit)
+    locked = tuple(_locked_image(image, images, scratch, emit) for image in pinned)
     return Lock(
-        images=tuple(_locked_image(image, images, scratch, emit) for image in pinned),
+        images=locked,
+        charts=locked_charts(found, locked),
         chart=LockedChart(path=spec.chart.path, digest=chart_digest(sources.chart)),
         scripts=sources.locked_scripts,
         checkpoints=tuple(_hash_checkpoint(item, emit) for item in sources.checkpoints),
     )
 
 
-def lock_of(manifest: Manifest, spec: Spec, sources: Sources) -> Lock:
+def lock_of(
+    manifest: Manifest,
+    spec: Spec,
+    sources: Sources,
+    pinned: Sequence[PinnedImage],
+    found: Sequence[FoundChart],
+) -> Lock:
     """Give the lock from which a release that was just built could have been built."""
+    digests = {image.tag: image.digest for image in manifest.images}
+    locked = tuple(image.locked(digests[image.spec.tag]) for image in pinned)
     return Lock(
-        images=tuple(
-            LockedImage(
-                tag=image.tag,
-                source=image.source,
-                source_digest=image.source_digest,
-                digest=image.digest,
-            )
-            for image in manifest.images
-        ),
+        images=locked,
+        charts=locked_charts(found, locked),
         chart=LockedChart(path=spec.chart.path, digest=chart_digest(sources.chart)),
         scripts=sources.locked_scripts,
         checkpoints=tuple(
@@ -80,6 +92,29 @@ def lock_of(manifest: Manifest, spec: Spec, sources: Sources) -> Lock:
     )
 
 
+def _find_charts(
+    spec: Spec,
+    base: Path,
+    sources: Sources,
+    charts: ChartRenderer,
+    scratch: Path | None,
+    emit: Emit,
+) -> tuple[FoundChart, ...]:
+    if not spec.charts:
+        return ()
+    charts.require()
+    with tempfile.TemporaryDirectory(dir=scratch, prefix="bundle-lock-") as directory:
+        return find_charts(
+            spec,
+            base,
+            None,
+            own_name=sources.chart_name,
+            charts=charts,
+            scratch=Path(directory),
+            emit=emit,
+        )
+
+
 def _locked_image(
     image: PinnedImage, images: ImageSource, scratch: Path | None, emit: Emit
 ) -> LockedImage:
@@ -87,17 +122,11 @@ def _locked_image(
     if digest is None:
         emit(Started("convert", str(image.spec.tag)))
         with tempfile.TemporaryDirectory(dir=scratch, prefix="bundle-lock-") as directory:
-            check_space(Path(directory), image.size)
+            check_space(Path(directory), image.unpacked_bytes)
             layout = Path(directory, "layout")
-            images.fetch(image.source, layout, plain_http=image.spec.plain_http)
-            digest = read_layout(layout).digest
+            digest = fetch_layout(image, images, layout).digest
         emit(Finished(str(image.spec.tag)))
-    return LockedImage(
-        tag=image.spec.tag,
-        source=str(image.spec.source),
-        source_digest=image.source_digest,
-        digest=digest,
-    )
+    return image.locked(digest)
 
 
 def _hash_checkpoint(source: CheckpointSource, emit: Emit) -> LockedCheckpoint:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from bundler.source import Fetched, Resolved, Source
+from bundler.digest import Digest
+from bundler.source import Fetched, Platform, Resolved, Source
 
 
 class ImageSource(Protocol):
@@ -20,20 +20,20 @@ class ImageSource(Protocol):
     def require(self) -> None:
         """Raise ToolError where a program is missing or too old."""
 
-    def resolve(self, source: Source, *, plain_http: bool = False) -> Resolved:
-        """Ask what a source names now, without copying it."""
+    def resolve(
+        self, source: Source, *, platform: Platform | None = None, plain_http: bool = False
+    ) -> Resolved:
+        """Ask what a source names now, and what is taken for a platform, without copying it."""
 
-    def fetch(self, source: Source, layout_dir: Path, *, plain_http: bool = False) -> Fetched:
-        """Copy an image, all its platforms, into a new OCI layout, converted to OCI if need be."""
+    def fetch(
+        self,
+        source: Source,
+        layout_dir: Path,
+        *,
+        taken: Digest | None = None,
+        plain_http: bool = False,
+    ) -> Fetched:
+        """Copy a manifest or index of a source, and all below it, into a new OCI layout.
 
-
-class ChartRenderer(Protocol):
-    """What renders a Helm chart."""
-
-    def require(self) -> None:
-        """Raise ToolError where a program is missing or too old."""
-
-    def template(
-        self, chart_dir: Path, release: str, namespace: str, values_files: Sequence[Path]
-    ) -> str:
-        """Give all objects of a chart, hooks included, as YAML; ToolFailedError where it fails."""
+        Docker's media types are converted to OCI's.
+        """

@@ -16,9 +16,16 @@ from bundler.build.contents import bundle_entries
 from bundler.build.images import PinnedImage, fetch_images, pin_images, scratch_bytes
 from bundler.build.lock import lock_of
 from bundler.build.proof import prove_release
-from bundler.build.protocols import ChartRenderer, ImageSource
+from bundler.build.protocols import ImageSource
 from bundler.build.sources import Sources, read_sources
 from bundler.build.staging import Staging, check_space, staging
+from bundler.build.third_party import (
+    FoundChart,
+    check_closures,
+    find_charts,
+    with_found_images,
+)
+from bundler.charts.rendering import ChartRenderer
 from bundler.digest import Digest
 from bundler.errors import ContentError, DeniedError, printable
 from bundler.events import Emit, ignore
@@ -26,6 +33,7 @@ from bundler.lockfile import Lock, check_lock, lock_path, write_lock
 from bundler.manifest import MANIFEST_NAME, Chart, Checkpoint, Image, Manifest
 from bundler.manifest_codec import encode_manifest
 from bundler.spec import Spec
+from bundler.stores.artifacts import OpenArtifacts, open_artifacts
 from bundler.sums import SUMS_NAME, write_sums
 
 # Of the guide, chart, scripts, manifest and sums, and of the archives' own headers.
@@ -49,6 +57,7 @@ def build_release(
     *,
     images: ImageSource,
     charts: ChartRenderer,
+    artifacts: OpenArtifacts = open_artifacts,
     lock_file: Path | None = None,
     emit: Emit = ignore,
 ) -> BuiltRelease:
@@ -62,7 +71,8 @@ def build_release(
         lock: What every source must be; None to take what is there, and to write that down.
         out_dir: Where the release's directory goes; made if it is not there.
         images: Where images come from.
-        charts: What renders the chart.
+        charts: What renders charts.
+        artifacts: Opens a repository to look for, and fetch, what is attached to an image.
         lock_file: Where the lock lies, or goes when it is written; None for beside the spec.
         emit: Told of every image, archive, and of what people should know.
 
@@ -70,7 +80,7 @@ def build_release(
         ConflictError: The release's directory is there already.
         MalformedError: The lock is of another spec, or a source breaks its rules.
         ContentError: A source is not what the lock says.
-        CheckError: The chart does not render, or names an image that is not in the release.
+        CheckError: A chart does not render, or names an image that is not in the release.
         WorldError: A source or a program is missing or fails, or the disk is full.
     """
     lock_file = lock_file or lock_path(spec_path)
@@ -81,17 +91,36 @@ def build_release(
     images.require()
     charts.require()
     with staging(out_dir, spec.release.directory) as place:
-        pinned = pin_images(spec, spec_path.parent, lock, images)
-        sources = read_sources(spec, spec_path.parent, lock, emit)
+        base = spec_path.parent
+        sources = read_sources(spec, base, lock, emit)
+        found = find_charts(
+            spec,
+            base,
+            lock,
+            own_name=sources.chart_name,
+            charts=charts,
+            scratch=place.scratch,
+            emit=emit,
+        )
+        full = with_found_images(spec, found)
+        pinned = pin_images(full, base, lock, images, artifacts=artifacts, emit=emit)
         check_space(out_dir, _needed(pinned, sources))
         chart_files = _chart_files(spec, sources, charts, place.scratch)
         fetched = list(
-            fetch_images(pinned, images, scratch=place.scratch, mtime=spec.mtime, emit=emit)
+            fetch_images(
+                pinned,
+                images,
+                scratch=place.scratch,
+                mtime=spec.mtime,
+                artifacts=artifacts,
+                emit=emit,
+            )
         )
-        manifest = _write_archives(place, spec, lock, sources, chart_files, fetched, emit)
+        check_closures(found, [image for image, _ in fetched])
+        manifest = _write_archives(place, spec, lock, sources, chart_files, found, fetched, emit)
         _write_sums(place.release, manifest)
         prove_release(place.release)
-    built = lock or lock_of(manifest, spec, sources)
+    built = lock or lock_of(manifest, spec, sources, pinned, found)
     if lock is None:
         write_lock(lock_file, built)
     return BuiltRelease(directory=out_dir / spec.release.directory, manifest=manifest, lock=built)
@@ -99,7 +128,7 @@ def build_release(
 
 def _needed(pinned: tuple[PinnedImage, ...], sources: Sources) -> int:
     """Give the bytes of disk that a build takes: every image as an archive and in the bundle."""
-    bundled = sum(image.size for image in pinned)
+    bundled = sum(image.bundle_bytes for image in pinned)
     checkpoints = sum(checkpoint.archive_bytes for checkpoint in sources.checkpoints)
     return scratch_bytes(pinned) + bundled + checkpoints + _SMALL_FILES_BYTES
 
@@ -152,6 +181,7 @@ def _write_archives(
     lock: Lock | None,
     sources: Sources,
     chart_files: dict[str, bytes],
+    third_party: Sequence[FoundChart],
     fetched: Sequence[tuple[Image, Path]],
     emit: Emit,
 ) -> Manifest:
@@ -174,6 +204,7 @@ def _write_archives(
             scripts=sources.scripts,
             chart=chart,
             chart_files=chart_files,
+            third_party=third_party,
             checkpoints=checkpoints,
             models=spec.models,
         ),
@@ -184,7 +215,7 @@ def _write_archives(
         release=spec.release,
         bundle=bundle,
         images=tuple(image for image, _ in fetched),
-        charts=(chart,),
+        charts=(chart, *(found.chart for found in third_party)),
         checkpoints=checkpoints,
         models=spec.models,
     )

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
-from bundler.cli.options import NEW_PATH, parsed
+from bundler.cli.options import NEW_PATH, json_option, parsed, print_json
 from bundler.cli.plainly import tell_plainly
 from bundler.digest import Digest
 from bundler.errors import MalformedError
-from bundler.fetch import fetch_checkpoint, fetch_manifest, fetch_plain
+from bundler.fetch import Fetched, fetch_checkpoint, fetch_manifest, fetch_plain
+from bundler.manifest import Checkpoint
 from bundler.reference import S3Prefix
 from bundler.stores.opening import open_bucket
 
@@ -32,33 +33,69 @@ from bundler.stores.opening import open_bucket
     help="What it must hash to.",
 )
 @click.option("--checkpoint", help="Which of the manifest's checkpoints.")
+@click.option(
+    "--cache",
+    type=NEW_PATH,
+    metavar="DIR",
+    help="Directory that the pods of a node share: each checkpoint is brought there once.",
+)
+@json_option
 def command(
     source: S3Prefix,
     destination: Path,
     manifest: S3Prefix | None,
     digest: Digest | None,
     checkpoint: str | None,
+    cache: Path | None,
+    as_json: bool,
 ) -> None:
     """Bring a checkpoint from S3 to a directory (runs in the pod).
 
     SOURCE is s3://BUCKET/PREFIX. With --manifest, --manifest-sha256 and --checkpoint every part
-    is verified while it is written, and no file stays that fails. Without them it is a plain
-    copy. Credentials, region and endpoint come by the environment variables that every AWS tool
-    reads.
+    is verified while it is written, no file stays that fails, and what an earlier run left is gone
+    on with. Without them it is a plain copy, verified by what S3 says of each object, if it says
+    anything. Credentials, region and endpoint come by the environment variables that every AWS
+    tool reads.
     """
+    wanted = _wanted(manifest, digest, checkpoint)
+    if wanted is None and cache is not None:
+        raise click.UsageError("--cache needs --manifest: nothing in it could be proven")
     store = open_bucket(source.bucket)
+    if wanted is None:
+        fetched = fetch_plain(store, source, destination, emit=tell_plainly)
+    else:
+        fetched = fetch_checkpoint(
+            store, source, destination, checkpoint=wanted, cache=cache, emit=tell_plainly
+        )
+    if as_json:
+        print_json({"verified": wanted is not None, **_told(fetched)})
+
+
+def _wanted(
+    manifest: S3Prefix | None, digest: Digest | None, checkpoint: str | None
+) -> Checkpoint | None:
+    """Find the checkpoint in the manifest; None where none of the options was given."""
     if manifest is None and digest is None and checkpoint is None:
-        fetch_plain(store, source, destination, emit=tell_plainly)
-        return
+        return None
     if manifest is None or digest is None or checkpoint is None:
         raise click.UsageError("--manifest, --manifest-sha256 and --checkpoint go together")
     signed = fetch_manifest(open_bucket(manifest.bucket), manifest, digest)
     try:
-        wanted = signed.checkpoint(checkpoint)
+        return signed.checkpoint(checkpoint)
     except KeyError:
         names = ", ".join(item.name for item in signed.checkpoints)
         raise MalformedError(
             f"--checkpoint {checkpoint}: the manifest has {names}",
             hint="models.KEY.checkpoint in the values names one of the release's checkpoints",
         ) from None
-    fetch_checkpoint(store, source, destination, checkpoint=wanted, emit=tell_plainly)
+
+
+def _told(fetched: Fetched) -> dict[str, object]:
+    return {
+        "files": fetched.files,
+        "bytes": fetched.size,
+        "keptBytes": fetched.kept,
+        "cachedBytes": fetched.cached,
+        "receivedBytes": fetched.received,
+        "fromCacheBy": fetched.way,
+    }

@@ -5,9 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from bundler.cli.opening import read_keys
 from bundler.cli.options import (
@@ -17,10 +14,8 @@ from bundler.cli.options import (
     print_json,
     release_dir_option,
 )
-from bundler.describe import Section, describe_path
-
-# Columns where no terminal says how wide it is: enough for a digest and a path in one line.
-_PIPED_WIDTH = 200
+from bundler.cli.tables import print_tables
+from bundler.describe import describe_path
 
 
 @click.command()
@@ -40,27 +35,6 @@ def command(
     if as_json:
         print_json(description.to_dict())
         return
-    console = _Console(highlight=False)
-    if not console.is_terminal:
-        console.width = _PIPED_WIDTH
-    for section in description.sections():
-        console.print(_table(section))
+    print_tables(description.sections())
     if not description.signatures:
         click.echo("note: not verified: no --key was given", err=True)
-
-
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        """Leave a reader that is gone to the command's boundary, which has a status for it."""
-        raise BrokenPipeError
-
-
-def _table(section: Section) -> Table:
-    table = Table(
-        title=section.title, title_justify="left", title_style="bold", box=None, pad_edge=False
-    )
-    for column in section.columns:
-        table.add_column(column, overflow="fold")
-    for row in section.rows:
-        table.add_row(*map(Text, row))
-    return table

@@ -12,20 +12,20 @@ from pathlib import Path
 import click
 
 from bundler.cli.options import read_given
-from bundler.digest import Digest
+from bundler.cli.registry import open_target_registry
 from bundler.process import Run, run
 from bundler.publish import Allowances, Destination, WantedSecret, read_secrets
 from bundler.release import TrustedRelease, open_release
 from bundler.signing.keys import MAX_KEY_BYTES, PublicKey, read_public_key
 from bundler.spec import Spec, read_spec
-from bundler.stores.opening import open_bucket, open_registry
-from bundler.target import RegistryTarget, Target
+from bundler.stores.login import Login
+from bundler.stores.opening import open_bucket
+from bundler.target import Target
 from bundler.target_reader import read_target
 from bundler.tools.cluster import open_cluster
-from bundler.tools.skopeo import Skopeo
 from bundler.yamltext import MAX_YAML_BYTES, read_yaml
 
-_MAX_CA_BYTES = 1 << 20
+DIRECT, SKOPEO = ENGINES = ("direct", "skopeo")
 
 
 def utc_now() -> str:
@@ -64,11 +64,25 @@ class Publication:
 
 @contextmanager
 def open_publication(
-    release: Path, keys: Sequence[Path], target_file: Path, *, api_key: str | None = None
+    release: Path,
+    keys: Sequence[Path],
+    target_file: Path,
+    *,
+    api_key: str | None = None,
+    login: Login | None = None,
+    engine: str = DIRECT,
 ) -> Iterator[Publication]:
     """Open a release and its destination; what is opened ends with the block.
 
     The signature is judged first: nothing outside is touched for a release that is not trusted.
+
+    Args:
+        release: Its directory.
+        keys: Public keys that are trusted.
+        target_file: Where it goes.
+        api_key: The models' API key, in the place of the target's.
+        login: For the registry, in the place of what is written down.
+        engine: What pushes images: one of ``ENGINES``.
     """
     trusted = open_release(release, read_keys(keys))
     content = read_given(target_file, limit=MAX_YAML_BYTES)
@@ -78,25 +92,13 @@ def open_publication(
         yield Publication(
             release=trusted,
             target=target,
-            destination=_destination(target, Path(own)),
+            destination=_destination(target, Path(own), login, engine),
             secrets=secrets,
         )
 
 
-def _destination(target: Target, own: Path) -> Destination:
-    registry, skopeo = target.registry, Skopeo()
-    certificates = _certificates(registry, own)
-
-    def push(archive: Path, image: str) -> Digest:
-        return skopeo.push(
-            archive,
-            image,
-            plain_http=registry.plain_http,
-            authfile=registry.auth_file,
-            cert_dir=certificates,
-            scratch=archive.parent,
-        )
-
+def _destination(target: Target, own: Path, login: Login | None, engine: str) -> Destination:
+    opened = open_target_registry(target.registry, own, login=login, skopeo=engine == SKOPEO)
     return Destination(
         store=open_bucket(
             target.s3.place.bucket,
@@ -104,14 +106,10 @@ def _destination(target: Target, own: Path) -> Destination:
             region=target.s3.region,
             ca=target.s3.ca,
         ),
-        registry=open_registry(
-            registry.host,
-            push=push,
-            plain_http=registry.plain_http,
-            ca=registry.ca,
-            authfile=registry.auth_file,
-        ),
+        registry=opened.registry,
         cluster=open_cluster(target.kubernetes, run=_keeping_in(own)),
+        repositories=opened.repositories,
+        push_archive=opened.push_archive,
     )
 
 
@@ -129,13 +127,3 @@ def _keeping_in(own: Path) -> Run:
         return run(argv, stdin=stdin, env=kept, timeout=timeout)
 
     return run_there
-
-
-def _certificates(registry: RegistryTarget, own: Path) -> Path | None:
-    """Give skopeo the registry's authority in the form it takes: a directory with ``*.crt``."""
-    if registry.ca is None:
-        return None
-    directory = own / "registry"
-    directory.mkdir()
-    (directory / "ca.crt").write_bytes(read_given(registry.ca, limit=_MAX_CA_BYTES))
-    return directory

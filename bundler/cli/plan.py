@@ -18,6 +18,7 @@ from bundler.cli.options import (
     stale_options,
     target_option,
 )
+from bundler.cli.registry import login_options, read_login
 from bundler.cli.render import Watcher
 from bundler.errors import CHANGES_PENDING, ConflictError, printable
 from bundler.publish import Allowances, Plan, State, Step, make_plan, require_no_conflicts
@@ -32,6 +33,7 @@ _MARKS = {State.PRESENT: ("=", "green"), State.TO_DO: ("+", "yellow"), State.CON
 @key_option
 @stale_options
 @api_key_option
+@login_options
 @click.option("--detailed-exitcode", is_flag=True, help="End with 10 where there is work to do.")
 @json_option
 @click.pass_context
@@ -44,6 +46,9 @@ def command(
     allow_expired: bool,
     reason: str | None,
     api_key_stdin: bool,
+    registry_user: str | None,
+    registry_password_stdin: bool,
+    registry_password_file: Path | None,
     detailed_exitcode: bool,
     as_json: bool,
 ) -> None:
@@ -52,8 +57,16 @@ def command(
     Changes nothing.
     """
     allowed = allowances(allow_rollback, allow_expired, reason)
+    login = read_login(
+        registry_user,
+        registry_password_stdin,
+        registry_password_file,
+        api_key_stdin=api_key_stdin,
+    )
     api_key = read_api_key() if api_key_stdin else None
-    with open_publication(release, key_files, target_file, api_key=api_key) as publication:
+    with open_publication(
+        release, key_files, target_file, api_key=api_key, login=login
+    ) as publication:
         plan = plan_of(publication, utc_now(), allowed)
     if as_json:
         print_json(plan.to_dict())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from bundler.cli.opening import allowances, open_publication, utc_now
+from bundler.cli.opening import DIRECT, ENGINES, allowances, open_publication, utc_now
 from bundler.cli.options import (
     DIRECTORY,
     NEW_PATH,
@@ -20,10 +20,11 @@ from bundler.cli.options import (
     target_option,
 )
 from bundler.cli.plan import plan_of, show_plan
+from bundler.cli.registry import login_options, read_login
 from bundler.cli.render import Watcher
 from bundler.errors import CHANGES_PENDING
 from bundler.jsontext import read_json
-from bundler.publish import Plan, publish, require_no_conflicts
+from bundler.publish import DEFAULT_OPTIONS, Plan, PushOptions, publish, require_no_conflicts
 from bundler.receipt import MAX_RECEIPT_BYTES, Receipt, encode_receipt
 from bundler.target import Target
 
@@ -35,7 +36,32 @@ from bundler.target import Target
 @stale_options
 @click.option("-y", "--yes", is_flag=True, help="Do not ask before carrying the plan out.")
 @api_key_option
+@login_options
 @click.option("--verify-first", is_flag=True, help="Read all that is to be sent before sending.")
+@click.option(
+    "--verify",
+    "verify",
+    type=click.Choice(["read-back"]),
+    help="read-back: hash what the registry serves, before anything is tagged.",
+)
+@click.option(
+    "--rehash", is_flag=True, help="Hash images while they are sent, though the registry does."
+)
+@click.option(
+    "--parallel",
+    type=click.IntRange(1, 32),
+    default=DEFAULT_OPTIONS.parallel,
+    show_default=True,
+    help="Layers to send at once, over all images.",
+)
+@click.option(
+    "--image-engine",
+    "engine",
+    type=click.Choice(ENGINES),
+    default=DIRECT,
+    show_default=True,
+    help="What pushes images: bundle itself, straight from the release, or skopeo.",
+)
 @click.option(
     "--values",
     "values_file",
@@ -45,7 +71,7 @@ from bundler.target import Target
 @click.option(
     "--receipts", type=DIRECTORY, help="Directory for the receipt; the target's, if not given."
 )
-@click.option("--scratch", type=DIRECTORY, help="Where one image at a time is unpacked.")
+@click.option("--scratch", type=DIRECTORY, help="Where skopeo unpacks one image at a time.")
 @json_option
 def command(
     release: Path,
@@ -56,7 +82,14 @@ def command(
     reason: str | None,
     yes: bool,
     api_key_stdin: bool,
+    registry_user: str | None,
+    registry_password_stdin: bool,
+    registry_password_file: Path | None,
     verify_first: bool,
+    verify: str | None,
+    rehash: bool,
+    parallel: int,
+    engine: str,
     values_file: Path | None,
     receipts: Path | None,
     scratch: Path | None,
@@ -68,12 +101,20 @@ def command(
     conflict in it stops all before a byte is sent. Safe to run again at any time: what is there
     already is not sent.
     """
+    login = read_login(
+        registry_user,
+        registry_password_stdin,
+        registry_password_file,
+        api_key_stdin=api_key_stdin,
+    )
     api_key = read_api_key() if api_key_stdin else None
     values_path = values_file or target_file.with_suffix(".values.yaml")
     receipts = receipts or target_file.parent
     allowed = allowances(allow_rollback, allow_expired, reason)
     now = utc_now()
-    with open_publication(release, key_files, target_file, api_key=api_key) as publication:
+    with open_publication(
+        release, key_files, target_file, api_key=api_key, login=login, engine=engine
+    ) as publication:
         plan = plan_of(publication, now, allowed)
         show_plan(plan, err=True)
         require_no_conflicts(plan)
@@ -89,6 +130,7 @@ def command(
                 receipts=receipts,
                 now=now,
                 verify_first=verify_first,
+                images=PushOptions(parallel=parallel, read_back=verify is not None, rehash=rehash),
                 scratch_parent=scratch,
                 emit=emit,
             )

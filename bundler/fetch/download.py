@@ -1,220 +1,145 @@
-"""Objects to files: in parallel by part, verified while written, named only when they are right."""
+"""From a source to files: in parallel by part, verified while written, named only when right."""
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
-import stat
+import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Protocol
 
-from bundler.archive.files import RandomReader
-from bundler.archive.hashing import digest_of, in_threads
+from bundler.archive.files import sync_directory
 from bundler.archive.trouble import blaming
 from bundler.digest import Digest
-from bundler.errors import ContentError, MalformedError, WorldError, printable
-from bundler.events import Advanced, Emit, Finished, Noted, Started, ignore
-from bundler.parts import Span, part_size, spans
-from bundler.sizes import size_text
-from bundler.stores.base import ObjectStore
+from bundler.errors import ContentError, printable
+from bundler.events import Advanced, Emit, Finished
+from bundler.fetch.room import open_partial, reserve
+from bundler.fetch.wanted import File, Gap, Part
 
-_THREADS = 8
 _SHOWN = 20
-_Part = tuple[Span, Digest | None]
+# A part waits for the network most of the time; one connection to S3 gives about 90 MB/s.
+_LEAST_THREADS, _MOST_THREADS = 8, 32
+_HINT = "these files were removed; publish the checkpoint again, to a fresh prefix"
 
 
-@dataclass(frozen=True, slots=True)
-class File:
-    """One file to be.
+class Source(Protocol):
+    """Where parts come from: an object store, or a directory."""
 
-    Attributes:
-        path: Below the destination.
-        key: The object that it comes from.
-        size: Bytes.
-        parts: The digest of each part; None where nothing is known to verify it by.
-    """
-
-    path: str
-    key: str
-    size: int
-    parts: Sequence[Digest | None]
-
-    @property
-    def partial(self) -> str:
-        """Where it lies until all of it is right."""
-        path = PurePosixPath(self.path)
-        return str(path.with_name(f".{path.name}.partial"))
-
-    @property
-    def cut(self) -> list[_Part]:
-        """Where its parts lie, and their digests."""
-        return list(zip(spans(self.size, part_size(self.size)), self.parts, strict=True))
+    def read(self, key: str, offset: int, length: int) -> Iterator[bytes]:
+        """Stream ``length`` bytes from ``offset``; ends early only by raising."""
 
 
-def download(
-    store: ObjectStore, files: Sequence[File], destination: Path, *, emit: Emit = ignore
+def threads() -> int:
+    """Give how many parts are brought at once: two a core, within limits."""
+    return min(_MOST_THREADS, max(_LEAST_THREADS, 2 * len(os.sched_getaffinity(0))))
+
+
+def bring(
+    source: Source,
+    gaps: Sequence[Gap],
+    directory: Path,
+    *,
+    keep: bool,
+    emit: Emit,
+    hint: str = _HINT,
 ) -> None:
-    """Make a directory hold these files; what is right already is kept.
+    """Fill gaps; a file takes its name when all of it is right and on the disk.
 
-    A part lies in memory by the mebibyte only, in each of eight threads.
+    Memory is bounded by a mebibyte or two a thread. Each part is flushed to the disk as it ends,
+    so that little is lost by whatever happens next and little is left to flush in the end.
+
+    Args:
+        source: Gives the bytes.
+        gaps: What is missing, from ``survey`` of the same directory.
+        directory: Where; held by the caller.
+        keep: Whether what is written stays in memory.
+        emit: Told of bytes as they come and of files that are done, from several threads.
+        hint: What to do about bytes that are wrong.
 
     Raises:
-        ContentError: Parts are wrong; the message names each, and their files are removed.
-        MalformedError: A name is taken by a link or directory, or two files are in each other's
-            way.
-        WorldError: The store or the disk failed, the disk is too small, or somebody else is at
-            work there. What was fetched stays for the next run, under another name.
+        ContentError: Parts are wrong; the message names each. Their files are removed, all others
+            are there.
+        WorldError: The source or the disk failed. What is right stays for the next run, under a
+            name that is not final.
     """
-    _check_names(files)
-    with blaming(destination):
-        destination.mkdir(parents=True, exist_ok=True)
-    with _alone(destination):
-        _Download(store, destination, emit).run(files)
-    _name_others(files, destination, emit)
+    reserve(gaps, directory)
+    faults = _Bringing(source, directory, keep, emit).run(gaps)
+    for parent in sorted({(directory / gap.file.path).parent for gap in gaps}):
+        sync_directory(parent)
+    if faults:
+        more = f" and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+        raise ContentError("; ".join(faults[:_SHOWN]) + more, hint=hint)
 
 
-def _check_names(files: Sequence[File]) -> None:
-    taken = {file.path for file in files}
-    for file in files:
-        above = {str(parent) for parent in PurePosixPath(file.path).parents}
-        for name in (above | {file.partial}) & taken:
-            raise MalformedError(
-                f"{printable(file.path)}: {printable(name)} cannot be a file as well"
-            )
-
-
-@contextmanager
-def _alone(destination: Path) -> Iterator[None]:
-    """Hold the directory: two runs at once would write into each other's files."""
-    with blaming(destination):
-        descriptor = os.open(destination, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise WorldError(
-                f"{destination}: another bundle fetch is at work there", hint="wait until it ends"
-            ) from error
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _name_others(files: Sequence[File], destination: Path, emit: Emit) -> None:
-    wanted = {file.path for file in files}
-    found = (path for path in destination.rglob("*") if path.is_symlink() or not path.is_dir())
-    others = sorted({str(path.relative_to(destination)) for path in found} - wanted)
-    for name in others[:_SHOWN]:
-        emit(Noted(f"{destination}: {printable(name)} is not among the files; left alone"))
-    if len(others) > _SHOWN:
-        emit(Noted(f"{destination}: and {len(others) - _SHOWN} other files; left alone"))
-
-
-class _Download:
-    def __init__(self, store: ObjectStore, destination: Path, emit: Emit) -> None:
-        self._store = store
-        self._destination = destination
+class _Bringing:
+    def __init__(self, source: Source, directory: Path, keep: bool, emit: Emit) -> None:
+        self._source = source
+        self._directory = directory
+        self._keep = keep
         self._emit = emit
+        self._stopped = threading.Event()
 
-    def run(self, files: Sequence[File]) -> None:
-        missing = [(file, parts) for file in files if (parts := self._missing(file)) is not None]
-        self._check_space(sum(span.length for _, parts in missing for span, _ in parts))
-        for file, _ in missing:
-            self._make_partial(file)
-        with ThreadPoolExecutor(_THREADS) as threads:
-            jobs = [
-                (file, [threads.submit(self._bring, file, *part) for part in parts])
-                for file, parts in missing
-            ]
+    def run(self, gaps: Sequence[Gap]) -> list[str]:
+        """Bring all parts; gives what is wrong, by file and part."""
+        left = {gap.file.path: len(gap.parts) for gap in gaps}
+        faults: dict[str, dict[int, str]] = {gap.file.path: {} for gap in gaps}
+        for gap in gaps:
+            if not gap.parts:
+                self._name(gap.file)
+        with ThreadPoolExecutor(threads()) as pool:
+            jobs = {
+                pool.submit(self._part, gap.file, part): (gap.file, part)
+                for gap in gaps
+                for part in gap.parts
+            }
             try:
-                faults = [fault for file, started in jobs for fault in self._end(file, started)]
+                for job in as_completed(jobs):
+                    file, (span, _) = jobs.pop(job)
+                    left[file.path] -= 1
+                    if fault := _fault(job):
+                        faults[file.path][span.number] = fault
+                    if not left[file.path]:
+                        self._end(file, wrong=bool(faults[file.path]))
             finally:
-                threads.shutdown(wait=False, cancel_futures=True)
-        if faults:
-            more = f" and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
-            raise ContentError(
-                "; ".join(map(str, faults[:_SHOWN])) + more,
-                hint="these files were removed; publish the checkpoint again, to a fresh prefix",
-            )
+                self._stopped.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+        return [fault for wrong in faults.values() for _, fault in sorted(wrong.items())]
 
-    def _missing(self, file: File) -> list[_Part] | None:
-        """Give the parts to bring; None where the file is there."""
-        self._emit(Started("fetch", file.path, file.size))
-        final, partial = self._destination / file.path, self._destination / file.partial
-        self._make_parents(file)
-        missing = file.cut
+    def _end(self, file: File, *, wrong: bool) -> None:
+        if not wrong:
+            self._name(file)
+            return
+        partial = self._directory / file.partial
+        with blaming(partial):
+            partial.unlink()
+
+    def _name(self, file: File) -> None:
+        partial, final = self._directory / file.partial, self._directory / file.path
+        with open_partial(partial) as descriptor, blaming(partial):
+            os.fsync(descriptor)
         with blaming(final):
-            if os.path.lexists(final):
-                size, missing = self._wrong(final, file)
-                if size == file.size and not missing:
-                    self._emit(Advanced(file.path, file.size))
-                    self._emit(Finished(file.path, skipped=True))
-                    return None
-                final.replace(partial)  # what is not right does not keep the name
-            elif os.path.lexists(partial) and None not in file.parts:
-                _, missing = self._wrong(partial, file)
-        self._emit(Advanced(file.path, file.size - sum(span.length for span, _ in missing)))
-        return missing
+            partial.replace(final)
+        self._emit(Finished(file.path))
 
-    def _make_parents(self, file: File) -> None:
-        for parent in reversed(PurePosixPath(file.path).parents[:-1]):
-            path = self._destination / parent
-            if path.is_symlink():
-                raise MalformedError(f"{path}: expected a directory, got a symbolic link")
-            with blaming(path):
-                path.mkdir(exist_ok=True)
-
-    @staticmethod
-    def _wrong(path: Path, file: File) -> tuple[int, list[_Part]]:
-        """Give a file's size and the parts of it that are not right."""
-        with RandomReader(path) as reader:
-
-            def right(part: _Part) -> bool:
-                span, digest = part
-                if digest is None or span.offset + span.length > reader.size:
-                    return reader.size == file.size
-                return digest_of(reader, span.offset, span.length) == digest
-
-            judged = zip(file.cut, in_threads(right, file.cut), strict=True)
-            return reader.size, [part for part, is_right in judged if not is_right]
-
-    def _make_partial(self, file: File) -> None:
-        partial = self._destination / file.partial
-        descriptor = _open_partial(partial, os.O_CREAT)
-        try:
-            with blaming(partial):
-                os.ftruncate(descriptor, file.size)
-        finally:
-            os.close(descriptor)
-
-    def _check_space(self, need: int) -> None:
-        with blaming(self._destination):
-            disk = os.statvfs(self._destination)
-        have = disk.f_bavail * disk.f_frsize
-        if need > have:
-            raise WorldError(
-                f"{self._destination}: {size_text(need)} still to come, {size_text(have)} free",
-                hint="make the volume larger, or free space on the node's disk",
-            )
-
-    def _bring(self, file: File, span: Span, digest: Digest | None) -> None:
-        partial = self._destination / file.partial
-        whole = hashlib.sha256()
-        descriptor = _open_partial(partial)
-        try:
-            offset = span.offset
-            for chunk in self._store.read(file.key, span.offset, span.length):
+    def _part(self, file: File, part: Part) -> None:
+        span, digest = part
+        partial = self._directory / file.partial
+        whole, offset = hashlib.sha256(), span.offset
+        with open_partial(partial) as descriptor:
+            for chunk in self._source.read(file.key, span.offset, span.length):
+                if self._stopped.is_set():
+                    return
                 with blaming(f"{partial} at offset {offset}"):
                     _write(descriptor, chunk, offset)
                 whole.update(chunk)
                 offset += len(chunk)
                 self._emit(Advanced(file.path, len(chunk)))
-        finally:
-            os.close(descriptor)
+            with blaming(f"{partial} at offset {span.offset}"):
+                os.fsync(descriptor)
+                if not self._keep:
+                    os.posix_fadvise(descriptor, span.offset, span.length, os.POSIX_FADV_DONTNEED)
         got = Digest(whole.hexdigest())
         if digest not in {None, got}:
             raise ContentError(
@@ -222,33 +147,14 @@ class _Download:
                 f"{span.offset}: expected {digest}, got {got}"
             )
 
-    def _end(self, file: File, jobs: Sequence[Future[None]]) -> list[ContentError]:
-        """Give a file its name, or remove it where parts are wrong."""
-        faults = []
-        for job in jobs:
-            try:
-                job.result()
-            except ContentError as fault:
-                faults.append(fault)
-        final, partial = self._destination / file.path, self._destination / file.partial
-        with blaming(final):
-            if faults:
-                partial.unlink()
-            else:
-                partial.replace(final)
-                self._emit(Finished(file.path))
-        return faults
 
-
-def _open_partial(partial: Path, flags: int = 0) -> int:
-    """Open a regular file to write to; never wait for the other end of what is none."""
-    flags |= os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-    with blaming(partial):
-        descriptor = os.open(partial, flags, 0o644)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise MalformedError(f"{printable(str(partial))}: expected a regular file")
-    return descriptor
+def _fault(job: Future[None]) -> str:
+    """Give what is wrong with the bytes of a part; raises what else went wrong."""
+    try:
+        job.result()
+    except ContentError as fault:
+        return str(fault)
+    return ""
 
 
 def _write(descriptor: int, chunk: bytes, offset: int) -> None:

@@ -2,44 +2,40 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundler.archive.bundle import BundleReader
+from bundler.archive.bundle_files import BundleFiles
 from bundler.archive.files import atomic_write_bytes
-from bundler.archive.trouble import blaming
 from bundler.digest import Digest
-from bundler.errors import WorldError
 from bundler.events import Emit, Finished, Noted, Started, ignore
 from bundler.publish.chart import RenderedChart, render_chart
 from bundler.publish.closure import check_closure, check_installed
-from bundler.publish.cluster import Cluster
 from bundler.publish.content import check_pending_content
 from bundler.publish.destination import Destination
-from bundler.publish.images import Push, require_images
+from bundler.publish.images import require_images
 from bundler.publish.layout import Layout, lay_out
 from bundler.publish.objects import markers, release_files
 from bundler.publish.plan import Kind, Plan, Step, require_no_conflicts
 from bundler.publish.planning import open_bundle_of
 from bundler.publish.pointer import point, remember_sequence
+from bundler.publish.push import DEFAULT_OPTIONS, PushOptions
+from bundler.publish.push_progress import Sent
 from bundler.publish.receipts import make_receipt
 from bundler.publish.scratch import scratch_directory
 from bundler.publish.secrets import WantedSecret, namespace_object, secret_object
+from bundler.publish.sending import SendImages
 from bundler.publish.together import side_by_side
 from bundler.publish.upload import Upload
 from bundler.publish.waiting import REAL_CLOCK, Clock, wait_until_ready
+from bundler.publish.writable import require_writable
 from bundler.receipt import Receipt, encode_receipt
+from bundler.reference import ImageTag
 from bundler.release import TrustedRelease
-from bundler.stores.base import ObjectStore, Registry
 from bundler.target import Target
-
-# More than values file and receipt together take, unless the CA is a long list.
-_PROBE_BYTES = 256 << 10
 
 
 def publish(
@@ -53,6 +49,7 @@ def publish(
     receipts: Path,
     now: str,
     verify_first: bool = False,
+    images: PushOptions = DEFAULT_OPTIONS,
     scratch_parent: Path | None = None,
     emit: Emit = ignore,
     clock: Clock = REAL_CLOCK,
@@ -60,7 +57,8 @@ def publish(
     """Carry out a plan that ``make_plan`` just made with the same arguments.
 
     Safe to run again after a failure or a kill at any point: make a new plan, which has only what
-    is left. At most a few parts of a file are in memory, and one image is on disk, at a time.
+    is left. At most a few parts of a file are in memory at a time. No image is unpacked but for an
+    engine that takes archives, and then one at a time.
 
     Args:
         plan: What to do.
@@ -72,7 +70,8 @@ def publish(
         receipts: Directory for the receipt.
         now: UTC seconds, as ``2026-11-01T00:00:00Z``.
         verify_first: Read all that would be sent before anything is sent.
-        scratch_parent: Where images are unpacked; None for the system's place for such files.
+        images: How images are pushed.
+        scratch_parent: Where that is, and the chart; None for the system's place for such files.
         emit: Told of progress; may be called from other threads.
         clock: Time, for waiting.
 
@@ -90,22 +89,27 @@ def publish(
         WorldError: Something outside refused or failed.
     """
     require_no_conflicts(plan)
-    if not plan.pending:
+    if not plan.pending and not images.read_back:
         return None
-    _require_writable(values_path.parent, receipts)
-    with open_bundle_of(release) as reader, scratch_directory(scratch_parent) as scratch:
-        return _Run(
+    require_writable(values_path.parent, receipts)
+    with open_bundle_of(release) as bundle, scratch_directory(scratch_parent) as scratch:
+        run = _Run(
             plan=plan,
             release=release,
             target=target,
             layout=lay_out(release.manifest, target),
-            store=destination.store,
-            registry=destination.registry,
-            cluster=destination.cluster,
-            reader=reader,
+            destination=destination,
+            bundle=bundle,
+            images=images,
             scratch=scratch,
             emit=emit,
-        ).all(secrets, values_path, receipts, now=now, verify_first=verify_first, clock=clock)
+        )
+        if not plan.pending:
+            run.images_to_send(threading.Event()).send(plan)  # reads back what is there
+            return None
+        return run.all(
+            secrets, values_path, receipts, now=now, verify_first=verify_first, clock=clock
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,12 +118,23 @@ class _Run:
     release: TrustedRelease
     target: Target
     layout: Layout
-    store: ObjectStore
-    registry: Registry
-    cluster: Cluster
-    reader: BundleReader
+    destination: Destination
+    bundle: BundleFiles
+    images: PushOptions
     scratch: Path
     emit: Emit
+
+    def images_to_send(self, stop: threading.Event) -> SendImages:
+        return SendImages(
+            destination=self.destination,
+            host=self.target.registry.host,
+            manifest=self.release.manifest,
+            files=self.bundle,
+            options=self.images,
+            scratch=self.scratch,
+            stop=stop,
+            emit=self.emit,
+        )
 
     def all(
         self,
@@ -132,9 +147,9 @@ class _Run:
         clock: Clock,
     ) -> Receipt:
         if verify_first:
-            check_pending_content(self.plan, self.release, self.layout, self.reader, self.emit)
+            check_pending_content(self.plan, self.release, self.layout, self.bundle, self.emit)
         checks_content = self._checks_content()
-        self._send(checks_content)
+        sent = self._send(checks_content)
         self._put_small()
         self._prepare_cluster(secrets)
         chart = self._install(values_path)
@@ -145,8 +160,9 @@ class _Run:
             self.release,
             self.target,
             self.layout,
+            sent=sent,
             chart=chart,
-            installed=self.cluster.installed(),
+            installed=self.destination.cluster.installed(),
             checks_content=checks_content,
             now=now,
         )
@@ -167,7 +183,7 @@ class _Run:
     def _checks_content(self) -> bool:
         if not self._steps(Kind.CHECKPOINT_FILE, Kind.MARKER):
             return True
-        checks = self.store.checks_content(self.layout.release.prefix)
+        checks = self.destination.store.checks_content(self.layout.release.prefix)
         if not checks:
             self.emit(
                 Noted(
@@ -177,31 +193,25 @@ class _Run:
             )
         return checks
 
-    def _send(self, checks_content: bool) -> None:
+    def _send(self, checks_content: bool) -> Mapping[ImageTag, Sent]:
         """Send images and checkpoints side by side; where one fails, the other stops soon."""
         stop = threading.Event()
-        push = Push(
-            registry=self.registry,
-            reader=self.reader,
-            bundle=self.release.manifest.bundle,
-            scratch=self.scratch,
-            stop=stop,
-            emit=self.emit,
-        )
+        images = self.images_to_send(stop)
         upload = Upload(
-            store=self.store,
+            store=self.destination.store,
             directory=self.release.directory,
             checks_content=checks_content,
             stop=stop,
             emit=self.emit,
         )
-        if self._steps(Kind.IMAGE):
-            self.emit(Noted(f"images are unpacked one at a time in {self.scratch}, then removed"))
+        images.make_repositories(self.plan)
+        sent: dict[ImageTag, Sent] = {}
         side_by_side(
             stop,
-            lambda: push.send(self.plan, self.release.manifest),
+            lambda: sent.update(images.send(self.plan)),
             lambda: self._upload(upload),
         )
+        return sent
 
     def _upload(self, upload: Upload) -> None:
         work = []
@@ -219,47 +229,49 @@ class _Run:
         contents = release_files(self.release, self.layout) | markers(self.release, self.layout)
         for step in self._steps(Kind.RELEASE_FILE, Kind.MARKER):
             with self._told("put", step.name):
-                self.store.put(step.name, contents[step.name])
+                self.destination.store.put(step.name, contents[step.name])
 
     def _prepare_cluster(self, secrets: Sequence[WantedSecret]) -> None:
         namespace = self.target.kubernetes.namespace
         for step in self._steps(Kind.NAMESPACE):
             with self._told("make", f"namespace {step.name}"):
-                self.cluster.apply(namespace_object(step.name))
+                self.destination.cluster.apply(namespace_object(step.name))
         for wanted in secrets:
             if self.plan.is_pending(Kind.CREDENTIAL, wanted.name):
                 with self._told("write", f"secret {wanted.name}"):
-                    self.cluster.apply(secret_object(wanted, namespace))
+                    self.destination.cluster.apply(secret_object(wanted, namespace))
 
     def _install(self, values_path: Path) -> RenderedChart:
         chart = render_chart(
             self.release,
-            self.reader,
+            self.bundle,
             self.target,
             self.layout,
-            cluster=self.cluster,
+            cluster=self.destination.cluster,
             directory=self.scratch,
         )
         named = check_closure(chart.objects, self.release.manifest, self.target.registry.host)
         if self._steps(Kind.CHART):
-            require_images(self.registry, named)
+            require_images(self.destination.registry, named)
             remember_sequence(
-                self.store,
+                self.destination.store,
                 self.layout.pointer,
                 self.release.manifest.release,
                 judged=self.plan.highest,
             )
             atomic_write_bytes(values_path, chart.values_file)
             with self._told("install", f"chart {chart.chart.name}-{chart.chart.version}"):
-                self.cluster.upgrade(chart.path, values_path)
-        check_installed(self.cluster.manifest(), self.release.manifest, self.target.registry.host)
+                self.destination.cluster.upgrade(chart.path, values_path)
+        check_installed(
+            self.destination.cluster.manifest(), self.release.manifest, self.target.registry.host
+        )
         return chart
 
     def _wait(self, chart: RenderedChart, clock: Clock) -> None:
         kubernetes = self.target.kubernetes
         with self._told("wait for", f"pods of {kubernetes.release}"):
             wait_until_ready(
-                self.cluster,
+                self.destination.cluster,
                 chart.deployments,
                 kubernetes.release,
                 timeout_seconds=kubernetes.timeout_seconds,
@@ -270,29 +282,16 @@ class _Run:
     def _write(self, receipt: Receipt, receipts: Path) -> None:
         content = encode_receipt(receipt)
         atomic_write_bytes(receipts / receipt.file_name, content)
-        self.store.put(self.layout.release.key("receipts", f"{receipt.name}.json"), content)
+        self.destination.store.put(
+            self.layout.release.key("receipts", f"{receipt.name}.json"), content
+        )
 
     def _point(self) -> None:
         """Last of all, so that a run which was killed has something left to do, and a receipt."""
         point(
-            self.store,
+            self.destination.store,
             self.layout.pointer,
             self.release.manifest.release,
             Digest.of(self.release.manifest_bytes),
             judged=self.plan.highest,
         )
-
-
-def _require_writable(*directories: Path) -> None:
-    """Find out at the start, not after hours, that a result could not be written."""
-    for directory in dict.fromkeys(directories):
-        try:
-            with blaming(directory), tempfile.NamedTemporaryFile(dir=directory) as file:
-                file.write(bytes(_PROBE_BYTES))
-                file.flush()
-                os.fsync(file.fileno())
-        except WorldError as error:
-            raise type(error)(
-                f"{error}; the values file and receipt go there",
-                hint="name another directory: --values FILE, --receipts DIR",
-            ) from error

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundler.archive.bundle import BundleReader
+from bundler.archive.bundle_files import BundleFiles
 from bundler.archive.files import read_limited
 from bundler.digest import Digest
 from bundler.errors import MalformedError
@@ -53,7 +53,7 @@ class RenderedChart:
 
 def render_chart(
     release: TrustedRelease,
-    reader: BundleReader,
+    bundle: BundleFiles,
     target: Target,
     layout: Layout,
     *,
@@ -68,8 +68,8 @@ def render_chart(
         ToolError: The chart refuses the values.
     """
     manifest = release.manifest
-    chart = _only_chart(manifest)
-    path = _unpack(reader, manifest, chart, directory)
+    chart = own_chart(manifest)
+    path = _unpack(bundle, manifest, chart, directory)
     values_yaml = read_limited(path / "values.yaml", limit=_MAX_VALUES_BYTES)
     values = make_values(
         manifest,
@@ -133,20 +133,24 @@ def _pending(installed: Installed, target: KubernetesTarget) -> str:
     )
 
 
-def _only_chart(manifest: Manifest) -> Chart:
-    if len(manifest.charts) != 1:
-        names = ", ".join(chart.name for chart in manifest.charts) or "none"
-        raise MalformedError(f"{manifest.release.directory}: expected one chart, got {names}")
-    return manifest.charts[0]
+def own_chart(manifest: Manifest) -> Chart:
+    """Find the chart that is installed; charts of others are carried, not installed."""
+    own = [chart for chart in manifest.charts if not chart.is_archive]
+    if len(own) != 1:
+        names = ", ".join(chart.name for chart in own) or "none"
+        raise MalformedError(
+            f"{manifest.release.directory}: expected one chart of its own, got {names}"
+        )
+    return own[0]
 
 
-def _unpack(reader: BundleReader, manifest: Manifest, chart: Chart, directory: Path) -> Path:
+def _unpack(bundle: BundleFiles, manifest: Manifest, chart: Chart, directory: Path) -> Path:
     inside = f"{chart.path}/"
     files = [file for file in manifest.bundle.files if file.path.startswith(inside)]
     for file in files:
         destination = directory / chart.name / file.path.removeprefix(inside)
         destination.parent.mkdir(parents=True, exist_ok=True)
-        reader.extract(file, destination)
+        bundle.extract(file, destination)
     return directory / chart.name
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bundler.errors import CheckError, printable
-from bundler.images_named import NamedImage, images_named
+from bundler.closure import link, listed, missing
+from bundler.errors import CheckError
+from bundler.images_named import images_named
 from bundler.manifest import Image, Manifest
 from bundler.publish.layout import pinned_image
 from bundler.tools.kubectl import Object
@@ -24,14 +25,13 @@ def check_closure(objects: Iterable[Object], manifest: Manifest, host: str) -> t
         CheckError: An object names another image; the message has all such places.
     """
     signed = _signed(manifest, host)
-    named = images_named(objects)
-    strangers = [item for item in named if item.image not in signed]
-    if strangers:
+    links = link(images_named(objects), signed.get)
+    if strangers := missing(links):
         raise CheckError(
-            f"the chart names images that are not the signed ones at {host}: {_listed(strangers)}",
+            f"the chart names images that are not the signed ones at {host}: {listed(strangers)}",
             hint="nothing was installed; values of the target must not name other images",
         )
-    used = {item.image for item in named}
+    used = {item.place.image for item in links}
     return tuple(image for reference, image in signed.items() if reference in used)
 
 
@@ -44,18 +44,13 @@ def check_installed(objects: Iterable[Object], manifest: Manifest, host: str) ->
         CheckError: An object names another image; the message has all such places.
     """
     signed = _signed(manifest, host)
-    strangers = [item for item in images_named(objects) if item.image not in signed]
-    if strangers:
+    if strangers := missing(link(images_named(objects), signed.get)):
         raise CheckError(
             "what Helm installed names images that are not the signed ones at "
-            f"{host}: {_listed(strangers)}",
+            f"{host}: {listed(strangers)}",
             hint="the Helm release is left as it is, to be looked at: tell the vendor of the chart",
         )
 
 
 def _signed(manifest: Manifest, host: str) -> dict[str, Image]:
     return {pinned_image(host, image): image for image in manifest.images}
-
-
-def _listed(images: Iterable[NamedImage]) -> str:
-    return printable("; ".join(map(str, images)))

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from bundler.archive.bundle import BundleReader
+import hashlib
+from collections.abc import Iterable, Iterator
+
+from bundler.archive.bundle_files import BundleFiles
 from bundler.archive.checkpoint import check_parts
+from bundler.archive.hashing import in_threads
+from bundler.digest import Digest
 from bundler.errors import ContentError
-from bundler.events import Emit
+from bundler.events import Advanced, Emit, Finished, Started
 from bundler.faults import Fault
+from bundler.manifest import Bundle, BundleFile
+from bundler.publish.images import pending_images
 from bundler.publish.layout import Layout
 from bundler.publish.plan import Kind, Plan
 from bundler.release import TrustedRelease
 
 
 def check_pending_content(
-    plan: Plan, release: TrustedRelease, layout: Layout, reader: BundleReader, emit: Emit
+    plan: Plan, release: TrustedRelease, layout: Layout, bundle: BundleFiles, emit: Emit
 ) -> None:
     """Compare every byte that a plan would send with what was signed.
 
     Raises:
         ContentError: Something differs; the message has every fault.
     """
-    faults: list[Fault] = []
-    if any(step.kind is Kind.IMAGE for step in plan.pending):
-        faults += reader.check_slices(emit)
+    signed = release.manifest.bundle
+    images = pending_images(plan, release.manifest.images)
+    archives = [signed.file(image.tag.archive_path) for image in images]
+    faults = list(_image_faults(bundle, signed, archives, emit))
     for name, place in layout.checkpoints.items():
         checkpoint = release.manifest.checkpoint(name)
         files = {
@@ -37,3 +45,25 @@ def check_pending_content(
         raise ContentError(
             "; ".join(map(str, faults)), hint="nothing was sent; copy what is named again"
         )
+
+
+def _image_faults(
+    bundle: BundleFiles, signed: Bundle, archives: Iterable[BundleFile], emit: Emit
+) -> Iterator[Fault]:
+    """Hash the archives of images, several at once."""
+
+    def digest(file: BundleFile) -> tuple[BundleFile, str]:
+        emit(Started("verify", file.path, file.size))
+        whole = hashlib.sha256()
+        try:
+            for piece in bundle.pieces(file, 0, file.size):
+                whole.update(piece)
+                emit(Advanced(file.path, len(piece)))
+        except ContentError as error:
+            return file, f"damage ({error})"
+        emit(Finished(file.path))
+        return file, str(Digest(whole.hexdigest()))
+
+    for file, got in in_threads(digest, archives):
+        if got != str(file.digest):
+            yield Fault(archive=signed.archive, path=file.path, expected=str(file.digest), got=got)

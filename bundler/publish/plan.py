@@ -20,6 +20,7 @@ class State(StrEnum):
 class Kind(StrEnum):
     """What a step is about, in the order in which steps are carried out."""
 
+    REPOSITORY = "repository"
     IMAGE = "image"
     CHECKPOINT_FILE = "checkpoint file"
     RELEASE_FILE = "release file"

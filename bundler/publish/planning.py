@@ -6,16 +6,16 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from bundler.archive.bundle import BundleReader, open_bundle
+from bundler.archive.bundle_files import BundleFiles, open_bundle_files
 from bundler.archive.checkpoint import check_structure
 from bundler.digest import Digest
 from bundler.errors import ContentError
-from bundler.events import Emit, ignore
+from bundler.events import Emit, Noted, ignore
 from bundler.publish.chart import RenderedChart, is_pending, plan_chart, render_chart
 from bundler.publish.closure import check_closure
 from bundler.publish.cluster import Cluster
 from bundler.publish.destination import Destination
-from bundler.publish.images import plan_images
+from bundler.publish.images import load, plan_images
 from bundler.publish.layout import Layout, lay_out
 from bundler.publish.objects import plan_checkpoint, plan_small_objects
 from bundler.publish.plan import Kind, Plan, State, Step
@@ -28,6 +28,8 @@ from bundler.publish.pointer import (
     plan_pointer,
     read_pointer,
 )
+from bundler.publish.repositories import plan_repositories
+from bundler.publish.schedule import Cargo
 from bundler.publish.scratch import scratch_directory
 from bundler.publish.secrets import WantedSecret, plan_namespace, plan_secret
 from bundler.publish.waiting import REAL_CLOCK, Clock, look
@@ -76,9 +78,10 @@ def make_plan(
     layout = lay_out(manifest, target)
     before = read_pointer(store, layout.pointer)
     allowed = check_staleness(manifest, before, allowances, now=now)
-    with open_bundle_of(release) as reader, scratch_directory() as scratch:
-        _check_structure(release, reader)
-        chart = render_chart(release, reader, target, layout, cluster=cluster, directory=scratch)
+    with open_bundle_of(release) as bundle, scratch_directory() as scratch:
+        _check_structure(release, bundle, emit)
+        images = load(bundle, manifest.images)
+        chart = render_chart(release, bundle, target, layout, cluster=cluster, directory=scratch)
     check_closure(chart.objects, manifest, target.registry.host)
     files = list(_checkpoint_steps(release, layout, store, emit))
     _require_archives(release, layout, files)
@@ -88,7 +91,7 @@ def make_plan(
         release=manifest.release.directory,
         manifest=digest,
         steps=(
-            *plan_images(destination.registry, manifest, target.registry.host),
+            *_registry_steps(destination, images, target.registry.host),
             *files,
             *plan_small_objects(store, release, layout),
             *_cluster_steps(cluster, target, secrets, chart, clock),
@@ -99,24 +102,35 @@ def make_plan(
     )
 
 
-def open_bundle_of(release: TrustedRelease) -> BundleReader:
-    """Open the bundle of a release; the caller closes it.
+def open_bundle_of(release: TrustedRelease) -> BundleFiles:
+    """Open the bundle of a release, the archive or what was extracted; the caller closes it.
 
     Raises:
-        NotFoundError: It is not there.
+        NotFoundError: Neither is there.
         ContentError: It differs from what was signed.
     """
-    bundle = release.manifest.bundle
-    return open_bundle(release.directory / bundle.archive, bundle)
+    return open_bundle_files(release.directory, release.manifest.bundle)
 
 
-def _check_structure(release: TrustedRelease, reader: BundleReader) -> None:
+def _check_structure(release: TrustedRelease, bundle: BundleFiles, emit: Emit) -> None:
     """Check everything but the content of every archive that is there."""
-    reader.check_structure()
+    for path in bundle.check_structure():
+        emit(Noted(f"{release.manifest.bundle.root}/{path}: is not signed, and is not used"))
     for checkpoint in release.manifest.checkpoints:
         archive = release.directory / checkpoint.archive
         if os.path.lexists(archive):
             check_structure(archive, checkpoint)
+
+
+def _registry_steps(destination: Destination, images: Sequence[Cargo], host: str) -> Iterator[Step]:
+    missing = set()
+    if destination.repositories is not None:
+        names = [item.repository for item in images]
+        for step in plan_repositories(destination.repositories, names):
+            yield step
+            if step.state is not State.PRESENT:
+                missing.add(step.name)
+    yield from plan_images(destination.registry, images, host, without=missing)
 
 
 def _checkpoint_steps(

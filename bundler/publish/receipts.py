@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from bundler import __version__
 from bundler.digest import Digest
@@ -11,7 +11,9 @@ from bundler.publish.chart import RenderedChart
 from bundler.publish.layout import Layout, pinned_image
 from bundler.publish.objects import markers, release_files
 from bundler.publish.plan import Kind, Plan
+from bundler.publish.push_progress import Sent
 from bundler.receipt import ChartReceipt, ImageReceipt, ObjectReceipt, Receipt
+from bundler.reference import ImageTag
 from bundler.release import TrustedRelease
 from bundler.target import Target
 from bundler.tools.helm_release import Installed
@@ -23,6 +25,7 @@ def make_receipt(
     target: Target,
     layout: Layout,
     *,
+    sent: Mapping[ImageTag, Sent],
     chart: RenderedChart,
     installed: Installed | None,
     checks_content: bool,
@@ -38,7 +41,7 @@ def make_receipt(
         tool=__version__,
         bucket=str(target.s3.place),
         store_checks_content=checks_content,
-        images=tuple(_images(plan, release, target)),
+        images=tuple(_images(plan, release, target, sent)),
         objects=(*_checkpoint_files(plan, release, layout), *_small(plan, release, layout)),
         chart=ChartReceipt(
             namespace=target.kubernetes.namespace,
@@ -53,14 +56,20 @@ def make_receipt(
     )
 
 
-def _images(plan: Plan, release: TrustedRelease, target: Target) -> Iterator[ImageReceipt]:
+def _images(
+    plan: Plan, release: TrustedRelease, target: Target, sent: Mapping[ImageTag, Sent]
+) -> Iterator[ImageReceipt]:
     for image in release.manifest.images:
+        moved = sent[image.tag]
         yield ImageReceipt(
             tag=image.tag,
             source_digest=image.source_digest,
             digest=image.digest,
             reference=pinned_image(target.registry.host, image),
             sent=plan.is_pending(Kind.IMAGE, str(image.tag)),
+            bytes_sent=moved.sent,
+            bytes_mounted=moved.mounted,
+            bytes_there=moved.there,
         )
 
 

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Generic, TypeVar
 
+from bundler.errors import WorldError
 from bundler.process import end_children
-from bundler.publish.upload import StoppedError
 
-# How often programs are ended while a run that a signal ends waits for its threads.
-_END_SECONDS = 0.1
+T = TypeVar("T")
+# How often whoever waits looks up, and programs are ended after a signal.
+_POLL_SECONDS = 0.1
+# How long threads are waited for that sit in a call to a server, when nobody needs them any more.
+_PATIENCE_SECONDS = 1.0
+_NO_END = float("inf")
 
 
-def side_by_side(stop: threading.Event, *work: Callable[[], None]) -> None:
+class StoppedError(WorldError):
+    """Other work failed meanwhile, so this was left for the next run."""
+
+
+def side_by_side(stop: threading.Event, *work: Callable[[], object]) -> None:
     """Do several pieces of work at once.
 
     Args:
@@ -22,18 +32,94 @@ def side_by_side(stop: threading.Event, *work: Callable[[], None]) -> None:
 
     Raises:
         BundleError: Of the first piece that failed by itself.
+        StoppedError: ``stop`` was set by somebody else before all was done.
     """
-    with ThreadPoolExecutor(len(work)) as threads:
-        jobs = [threads.submit(piece) for piece in work]
-        try:
-            wait(jobs, return_when=FIRST_EXCEPTION)
-        except BaseException:  # a signal: whoever waits for a program would not see it
-            stop.set()
-            while wait(jobs, timeout=_END_SECONDS).not_done:
-                end_children()
-            raise
-        finally:
-            stop.set()
-    errors = [error for job in jobs if (error := job.exception()) is not None]
-    for error in sorted(errors, key=lambda error: isinstance(error, StoppedError)):
-        raise error
+    crew = _Crew(lambda piece: piece(), work, stop)
+    crew.start(len(work))
+    try:
+        crew.wait(_NO_END)
+    except BaseException:  # a signal: whoever waits for a program would not see it
+        stop.set()
+        crew.wait(_PATIENCE_SECONDS, end_children)
+        raise
+    finally:
+        stop.set()
+    crew.require_done()
+
+
+def for_each(
+    work: Callable[[T], object], items: Iterable[T], *, threads: int, stop: threading.Event
+) -> None:
+    """Do the same work on each item, several at once, begun in their order.
+
+    Raises:
+        BundleError: Of the first item that failed by itself; ``stop`` is set then.
+        StoppedError: ``stop`` was set before all was done. A thread that sits in a call to a
+            server is left behind, and ends with that call.
+    """
+    todo = list(items)
+    crew = _Crew(work, todo, stop)
+    crew.start(min(threads, len(todo)))
+    try:
+        crew.wait(_PATIENCE_SECONDS)
+    except BaseException:
+        stop.set()
+        raise
+    crew.require_done()
+
+
+class _Crew(Generic[T]):
+    """Threads that take items until there are none, one fails or ``stop`` is set.
+
+    They are daemons: none of them keeps a process alive that a signal ends.
+    """
+
+    def __init__(
+        self, work: Callable[[T], object], items: Sequence[T], stop: threading.Event
+    ) -> None:
+        self.left = len(items)
+        self._work = work
+        self._items = deque(items)
+        self._stop = stop
+        self._lock = threading.Lock()
+        self._errors: list[BaseException] = []
+        self._threads: list[threading.Thread] = []
+
+    def start(self, count: int) -> None:
+        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def wait(self, patience: float, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Wait for the threads' end, but no longer than ``patience`` once ``stop`` is set."""
+        stopped: float | None = None
+        for thread in self._threads:
+            while thread.is_alive():
+                thread.join(_POLL_SECONDS)
+                if not self._stop.is_set():
+                    continue
+                meanwhile()
+                stopped = stopped or time.monotonic()
+                if time.monotonic() - stopped > patience:
+                    return
+
+    def require_done(self) -> None:
+        """Raise what failed by itself, or that not all is done."""
+        for error in sorted(self._errors, key=lambda error: isinstance(error, StoppedError)):
+            raise error
+        if self.left:
+            raise StoppedError("not finished, since other work failed")
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                item = self._items.popleft()
+            except IndexError:
+                return
+            try:
+                self._work(item)
+                with self._lock:
+                    self.left -= 1
+            except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
+                self._errors.append(error)
+                self._stop.set()

@@ -13,22 +13,19 @@ from typing import BinaryIO, cast
 from bundler.archive.checkpoint import check_parts
 from bundler.archive.files import FileSlice
 from bundler.digest import Digest
-from bundler.errors import ContentError, WorldError
+from bundler.errors import ContentError
 from bundler.events import Advanced, Emit, Finished, Started, ignore
 from bundler.manifest import Checkpoint, CheckpointFile
 from bundler.parts import Span, s3_checksum
 from bundler.publish.objects import first_wrong_part
 from bundler.publish.plan import Kind, Plan
+from bundler.publish.together import StoppedError
 from bundler.reference import S3Prefix
 from bundler.stores.base import ObjectStore, Staged
 
 _READ_BYTES = 1 << 20
 _COPY_HINT = "no object was completed; copy the archive again from its source"
 _REFUSED_HINT = f"the S3 server refused these bytes; {_COPY_HINT}"
-
-
-class StoppedError(WorldError):
-    """Other work failed meanwhile, so this was left for the next run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from bundler.digest import Digest
 from bundler.parts import Span
-from bundler.reference import ImageTag
 
 Advance = Callable[[int], None]
 OpenPart = Callable[[Span], BinaryIO]
@@ -133,16 +131,119 @@ class ObjectStore(Protocol):
         """Remove one object; nothing happens where there is none."""
 
 
-class Registry(Protocol):
-    """Where images go: one host and path."""
+Pieces = Callable[[int], Iterator[memoryview]]
 
-    def digest(self, image: ImageTag) -> Digest | None:
-        """Give the digest of what a tag names now; None where there is no such tag.
+
+@dataclass(frozen=True, slots=True)
+class BlobContent:
+    """A blob that can be sent.
+
+    Attributes:
+        digest, size: What was signed of it.
+        pieces: Gives its bytes from an offset to its end; each piece is good until the next one
+            is asked for. May be called again for a retry, from other threads, and several of them
+            at once. Raises ContentError where the source is damaged, WorldError where it fails.
+    """
+
+    digest: Digest
+    size: int
+    pieces: Pieces
+
+
+@dataclass(frozen=True, slots=True)
+class StoredManifest:
+    """A manifest or index that a registry served; ``digest`` is that of ``content``."""
+
+    digest: Digest
+    content: bytes
+
+
+class Registry(Protocol):
+    """Where images go: one host and path below it. tests/contract holds implementations to this.
+
+    ``name`` is a repository below that path. All methods may be called from any thread. They
+    raise DeniedError where the registry refuses us and WorldError where it cannot be reached or
+    fails for longer than the budget of retries.
+    """
+
+    def manifest(self, name: str, reference: str) -> StoredManifest | None:
+        """Read what a tag or digest names; None where there is no such thing, or repository.
 
         Raises:
-            DeniedError: The registry knows us not, or does not let us.
-            WorldError: It cannot be reached or fails.
+            ContentError: The registry announces or was asked for another digest than it serves.
         """
 
-    def push(self, archive: Path, image: ImageTag) -> Digest:
-        """Copy an OCI archive to a tag, byte for byte, and give the digest at the registry."""
+    def blob_size(self, name: str, digest: Digest) -> int | None:
+        """Ask how many bytes a blob has there; None where it is not."""
+
+    def mount(self, name: str, digest: Digest, *, source: str) -> bool:
+        """Make a blob of the repository ``source`` one of ``name`` too; False where refused."""
+
+    def upload(self, name: str, blob: BlobContent, *, advance: Advance) -> None:
+        """Send a blob, and go on where the registry's own offset can be trusted.
+
+        Success also where somebody else brought it meanwhile. Memory is bounded by one piece.
+
+        Args:
+            name: The repository.
+            blob: What to send.
+            advance: Told of bytes sent, negative when some are sent again; the calling thread.
+
+        Raises:
+            ContentError: The registry refused the bytes as not of that digest: twice.
+        """
+
+    def put_manifest(self, name: str, reference: str, media_type: str, content: bytes) -> None:
+        """Store a manifest or index under its digest or a tag.
+
+        Raises:
+            ConflictError: The tag is immutable and names something else.
+            ContentError: The registry says that it has another digest now.
+        """
+
+    def read_blob(self, name: str, digest: Digest, size: int) -> Iterator[bytes]:
+        """Stream a blob as the registry serves it; ends early only by raising.
+
+        Raises:
+            NotFoundError: It is not there.
+            ContentError: It is served with another size than ``size``.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class MissingRepository:
+    """A repository that is not there, or that was made and not finished.
+
+    Attributes:
+        name: As it was asked for.
+        on_push: The registry will make it when an image comes; nothing is to do.
+        detail: What is known of it, for people; may be empty.
+        command: What somebody has to run who may, as we are told not to make it; else empty.
+    """
+
+    name: str
+    on_push: bool = False
+    detail: str = ""
+    command: str = ""
+
+
+class Repositories(Protocol):
+    """The repositories of a registry that wants them made before an image comes (Amazon ECR).
+
+    ``names`` are as for ``Registry``: below the path of the registry that we were given.
+    """
+
+    def missing(self, names: Sequence[str]) -> tuple[MissingRepository, ...]:
+        """Say which of some repositories are not there.
+
+        Raises:
+            DeniedError, WorldError: As for ``Registry``.
+        """
+
+    def create(self, name: str) -> bool:
+        """Make a repository as the target describes it; False where somebody else was faster.
+
+        Raises:
+            DeniedError: We may not; the hint has the permission and the command for who may.
+            WorldError: The service fails, or a limit of the account is reached.
+        """

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import os
+import shlex
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from bundler import process
 from bundler.document import Table
-from bundler.errors import DeniedError, NotFoundError, ToolError, WorldError
+from bundler.errors import DeniedError, MalformedError, NotFoundError, ToolError, WorldError
 from bundler.jsontext import read_json
 from bundler.process import Run
 
 _LIMIT = 1 << 20
 _HELPER_SECONDS = 60
-# What a credential helper gives as the user's name when the secret is a token for another protocol.
-_IDENTITY_TOKEN = "<token>"  # noqa: S105
+# What a credential helper gives as the user's name when the secret is an identity token.
+# Source: github.com/docker/docker-credential-helpers, README, "Development".
+_TOKEN_USER = "<token>"  # noqa: S105 (a user's name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,90 @@ class Login:
 
     user: str
     password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityToken:
+    """An OAuth 2 refresh token that a token server gave for a password, in place of one."""
+
+    token: str = field(repr=False)
+
+
+Credential = Login | IdentityToken
+
+
+class Logins(Protocol):
+    """Where the credential for one registry comes from. Any thread may ask at any time."""
+
+    def current(self) -> Credential | None:
+        """Give what to log in with now; None for nobody in particular."""
+
+    def renew(self) -> Credential | None:
+        """Look for another one, since the registry refused the current one.
+
+        Returns:
+            The current one again where there is no other.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class GivenLogin:
+    """One credential that somebody gave us for this run."""
+
+    credential: Credential | None = None
+
+    def current(self) -> Credential | None:
+        """Give it."""
+        return self.credential
+
+    def renew(self) -> Credential | None:
+        """Give the same: there is no other."""
+        return self.credential
+
+
+class WrittenLogins:
+    """What is written down, or what a credential helper says; asked again when it is refused."""
+
+    def __init__(
+        self,
+        host: str,
+        *,
+        authfile: Path | None = None,
+        environment: Mapping[str, str] = os.environ,
+        run: Run = process.run,
+    ) -> None:
+        """Look it up, as ``find_login`` does.
+
+        Raises:
+            BundleError: A file cannot be read or is malformed, or a credential helper failed.
+        """
+        self._host = host
+        self._authfile = authfile
+        self._environment = environment
+        self._run = run
+        self._lock = threading.Lock()
+        self._found = self._find()
+
+    @property
+    def advice(self) -> str:
+        """Give the command that writes down the login that we would find."""
+        file = f"--authfile {shlex.quote(str(self._authfile))} " if self._authfile else ""
+        return f"skopeo login {file}{self._host.partition('/')[0]}"
+
+    def current(self) -> Credential | None:
+        """Give what was found last."""
+        return self._found
+
+    def renew(self) -> Credential | None:
+        """Look it up again: somebody may have logged in, and helpers give fresh ones."""
+        with self._lock:
+            self._found = self._find()
+            return self._found
+
+    def _find(self) -> Credential | None:
+        return find_login(
+            self._host, authfile=self._authfile, environment=self._environment, run=self._run
+        )
 
 
 def default_files(environment: Mapping[str, str]) -> list[Path]:
@@ -54,7 +141,7 @@ def find_login(
     authfile: Path | None,
     environment: Mapping[str, str],
     run: Run = process.run,
-) -> Login | None:
+) -> Credential | None:
     """Look up the login of a registry.
 
     Args:
@@ -79,7 +166,7 @@ def find_login(
     return None
 
 
-def _from_file(path: Path, host: str, run: Run) -> Login | None:
+def _from_file(path: Path, host: str, run: Run) -> Credential | None:
     try:
         with path.open("rb") as stream:
             content = stream.read(_LIMIT + 1)
@@ -113,22 +200,23 @@ def _registry_of(name: str) -> str:
     return rest.partition("/")[0] if scheme else name
 
 
-def _from_entry(logins: Table, name: str) -> Login | None:
-    entry = logins.table(name)
-    if "auth" not in entry:
-        if "identitytoken" in entry:
-            raise _no_token(_registry_of(name))
+def _from_entry(logins: Table, name: str) -> Credential | None:
+    entry = logins.plain(name)  # secrets may be longer than any text that people write
+    token, auth = entry.get("identitytoken"), entry.get("auth")
+    if isinstance(token, str) and token:
+        return IdentityToken(token)
+    if not auth:
         return None
     try:
-        user, colon, password = base64.b64decode(entry.text("auth")).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+        user, colon, password = base64.b64decode(str(auth)).decode().partition(":")
+    except ValueError:
         logins.refuse(name, "auth: expected base64 of USER:PASSWORD")
     if not colon:
         logins.refuse(name, "auth: expected base64 of USER:PASSWORD")
     return Login(user, password.rstrip("\0"))
 
 
-def _ask_helper(helper: str, host: str, run: Run) -> Login | None:
+def _ask_helper(helper: str, host: str, run: Run) -> Credential | None:
     """Start ``docker-credential-<helper>``; None where it knows no login.
 
     Source:
@@ -141,15 +229,10 @@ def _ask_helper(helper: str, host: str, run: Run) -> Login | None:
         if "credentials not found" in str(error):
             return None
         raise DeniedError(f"{host}: {error}", hint=f"log in to {host} again") from error
-    table = read_json(answer.encode(), name=program, limit=_LIMIT).table()
-    login = Login(table.text("Username"), table.text("Secret"))
-    if login.user == _IDENTITY_TOKEN:
-        raise _no_token(host)
-    return login
-
-
-def _no_token(host: str) -> DeniedError:
-    return DeniedError(
-        f"{host}: the login is an identity token, which bundle cannot use",
-        hint=f"log in with a user and a password: skopeo login {host}",
+    entry = read_json(answer.encode(), name=program, limit=_LIMIT).value
+    user, secret = (
+        entry.get(name) if isinstance(entry, dict) else None for name in ("Username", "Secret")
     )
+    if not isinstance(user, str) or not isinstance(secret, str) or not secret:
+        raise MalformedError(f"{program}: expected Username and Secret of {host}")
+    return IdentityToken(secret) if user == _TOKEN_USER else Login(user, secret)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
-import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import cache, partial
 from pathlib import Path
 
-from bundler.digest import Digest
-from bundler.errors import MalformedError, NotFoundError
+from bundler.errors import MalformedError, printable
 from bundler.stores.base import ObjectStore, Registry
+from bundler.stores.login import Logins, WrittenLogins
+from bundler.stores.registry_url import Origin
+from bundler.stores.retry import Patience, Timeouts
+from bundler.stores.tls import client_context
+
+_OTHER_LOGIN = "is the login right, and may it push there?"
 
 
 def open_bucket(
@@ -35,53 +40,89 @@ def open_bucket(
     Raises:
         BundleError: The CA or boto3's own configuration cannot be read.
     """
-    _check_ca(ca)
+    if ca is not None:
+        client_context(ca=ca)  # the library tells of a bad one late, and not by its name
     from bundler.stores.s3 import S3Store, connect
 
     region = region or environment.get("AWS_REGION")
     return S3Store(bucket, connect(endpoint=endpoint, region=region, ca=ca))
 
 
-def open_registry(
-    host: str,
-    *,
-    push: Callable[[Path, str], Digest],
-    plain_http: bool = False,
-    ca: Path | None = None,
-    authfile: Path | None = None,
-    environment: Mapping[str, str] = os.environ,
-) -> Registry:
-    """Open a registry with the login that is written down for it; nothing is asked of it yet.
+def open_logins(
+    host: str, *, authfile: Path | None = None, environment: Mapping[str, str] = os.environ
+) -> Logins:
+    """Look up who we are to a registry, in the files that docker, podman and skopeo write.
 
     Args:
         host: ``HOST[:PORT][/PATH]``.
-        push: Copies an OCI archive to ``HOST[:PORT][/PATH]/NAME:TAG``; gives the digest there.
-        plain_http: Speak HTTP without TLS.
-        ca: PEM file of the authority that the registry's certificate is of; None for the usual
-            ones, and ``REQUESTS_CA_BUNDLE``.
         authfile: The one file with logins; None for the places that docker and skopeo use.
         environment: Where those places are named.
 
     Raises:
-        BundleError: The CA or a file with logins cannot be read.
+        BundleError: A file cannot be read or is malformed, or a credential helper failed.
     """
-    _check_ca(ca)
-    from bundler.stores.login import find_login
+    return WrittenLogins(host, authfile=authfile, environment=environment)
+
+
+def open_registry(
+    host: str,
+    *,
+    logins: Logins,
+    plain_http: bool = False,
+    ca: Path | None = None,
+    client_certificate: Path | None = None,
+    client_key: Path | None = None,
+    token_server: str | None = None,
+    environment: Mapping[str, str] = os.environ,
+    patience: Patience | None = None,
+    timeouts: Timeouts | None = None,
+) -> Registry:
+    """Open a registry; nothing is asked of it yet.
+
+    Args:
+        host: ``HOST[:PORT][/PATH]``.
+        logins: Who we are to it.
+        plain_http: Speak HTTP without TLS.
+        ca: PEM file of the authorities that the registry's certificate may be of; None for the
+            system's, or ``SSL_CERT_FILE``.
+        client_certificate: PEM file of the certificate that we show; None for none.
+        client_key: PEM file of its private key; None where it stands in the same file.
+        token_server: Origin, beside the registry's own, that may be given our login.
+        environment: Where ``HTTPS_PROXY``, ``HTTP_PROXY`` and ``NO_PROXY`` stand.
+        patience: How often and how long things are tried; None for what suits registries.
+        timeouts: How long it may do nothing; None for what suits registries.
+
+    Raises:
+        BundleError: A file cannot be read, or a variable is malformed.
+    """
     from bundler.stores.registry import OciRegistry
+    from bundler.stores.registry_auth import Authorization
+    from bundler.stores.registry_client import Client, Persistent
+    from bundler.stores.registry_http import Http
 
-    login = find_login(host, authfile=authfile, environment=environment)
-    return OciRegistry(
-        host, push=push, plain_http=plain_http, ca=ca, login=login, authfile=authfile
+    own = _origin(f"{'http' if plain_http else 'https'}://{host}")
+    trusted = frozenset({own, _origin(token_server)} if token_server else {own})
+    others = cache(partial(client_context, ca=ca))
+    ours = others
+    if client_certificate is not None:
+        ours = cache(partial(client_context, ca=ca, certificate=client_certificate, key=client_key))
+    if ca or client_certificate:
+        ours()  # a bad file is told of before anything is asked
+    http = Http(
+        ours=ours,
+        others=others,
+        trusted=trusted,
+        environment=environment,
+        timeouts=timeouts or Timeouts(),
     )
+    persistent = Persistent(http, patience or Patience())
+    advice = logins.advice if isinstance(logins, WrittenLogins) else _OTHER_LOGIN
+    authorization = Authorization(logins, trusted=trusted, ask=persistent.ask, advice=advice)
+    return OciRegistry(host, Client(persistent, authorization, own), plain_http=plain_http)
 
 
-def _check_ca(ca: Path | None) -> None:
-    """Read a CA once: the client libraries tell of a bad one late, and not by its name."""
-    if ca is None:
-        return
+def _origin(url: str) -> Origin:
     try:
-        ssl.create_default_context(cafile=str(ca))
-    except FileNotFoundError as error:
-        raise NotFoundError(f"{ca}: no such file", hint="correct the path of the CA") from error
-    except (ssl.SSLError, OSError) as error:
-        raise MalformedError(f"{ca}: expected certificates in PEM form") from error
+        return Origin.of(url)
+    except ValueError as error:
+        raise MalformedError(f"{printable(url)[:200]}: {printable(str(error))}") from error

@@ -1,33 +1,32 @@
-"""Where images go: the only place that uses oras.
+"""Where images go: the operations of a registry, as in the OCI distribution specification v1.1.
 
-oras asks a registry and answers its challenges; the errors, the budget of retries, the choice of a
-login and the judgement of digests are ours. Blobs do not pass through here.
+``registry_client`` asks, ``registry_upload`` sends blobs; here stands what is asked for, and what
+an answer is worth: digests are computed by us, never believed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import inspect
-import logging
-import re
-import shlex
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-
-import requests
-from oras import provider
-from requests.adapters import HTTPAdapter
-from urllib3.exceptions import HTTPError
-from urllib3.util import Retry
+import threading
+from collections.abc import Iterator
 
 from bundler.digest import Digest
-from bundler.errors import ContentError, DeniedError, WorldError, printable
-from bundler.reference import ImageTag
-from bundler.stores.login import Login
-from bundler.stores.tls import OTHER_HOST_HINT, is_of_another_host
-
-Push = Callable[[Path, str], Digest]
+from bundler.errors import (
+    ConflictError,
+    ContentError,
+    DeniedError,
+    NotFoundError,
+    WorldError,
+    printable,
+)
+from bundler.stores.base import Advance, BlobContent, StoredManifest
+from bundler.stores.registry_challenge import repository_scope
+from bundler.stores.registry_client import Client, Purpose
+from bundler.stores.registry_errors import NOT_FOUND, broken, is_immutable_tag, said
+from bundler.stores.registry_http import Answer, InterruptedTransferError, Request
+from bundler.stores.registry_upload import BlobUpload, blob_size
+from bundler.stores.registry_url import resolve, with_query
+from bundler.stores.retry import Tries
 
 # Source: OCI image specification v1.1, media-types.md; Docker image manifest v2, schema 2.
 _MANIFEST_TYPES = ", ".join(
@@ -40,214 +39,191 @@ _MANIFEST_TYPES = ", ".join(
 )
 # Source: OCI distribution specification v1.1, "Pushing manifests": registries take 4 MiB.
 _MAX_MANIFEST_BYTES = 4 << 20
-_TIMEOUT = (10.0, 60.0)  # seconds to connect, and between two reads
-_RETRY = Retry(
-    total=3,
-    connect=2,
-    read=1,
-    other=0,  # TLS: a second try sees the same certificate
-    backoff_factor=0.5,
-    status_forcelist=(429, 500, 502, 503, 504),
-    retry_after_max=30,
-    raise_on_status=False,
-)
-_REALM = re.compile(r'realm="([^"]*)"')
-# oras has its own handler, which would write to standard error; we raise what went wrong.
-logging.getLogger("oras.logger").setLevel(logging.CRITICAL)
-# As oras wraps it, it sleeps for two minutes over a registry that cannot be reached.
-_do_request = inspect.unwrap(provider.Registry.do_request)
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    announced: Digest | None
-    content: bytes
+_OK, _CREATED, _ACCEPTED, _PARTIAL = 200, 201, 202, 206
+# How a registry may say that it does not mount: it opens an upload instead, or just refuses.
+_MOUNT_ANSWERS = frozenset({_CREATED, _ACCEPTED, 400, 403, NOT_FOUND, 405, 422})
+_TAG_REFUSALS = frozenset({400, 403, 409, 412})
 
 
 class OciRegistry:
-    """One host and path below it that images go to; a ``Registry``.
+    """One host and path below it that images go to; a ``Registry``."""
 
-    Each question opens its own session: oras keeps a token for whatever it asks next, also where
-    the token is good for another repository only.
-    """
-
-    def __init__(
-        self,
-        host: str,
-        *,
-        push: Push,
-        plain_http: bool = False,
-        ca: Path | None = None,
-        login: Login | None = None,
-        authfile: Path | None = None,
-    ) -> None:
+    def __init__(self, host: str, client: Client, *, plain_http: bool = False) -> None:
         """Remember where the registry is; nothing is asked yet.
 
         Args:
             host: ``HOST[:PORT][/PATH]``.
-            push: Copies an OCI archive to ``HOST/NAME:TAG`` and gives the digest of what it sent.
+            client: Speaks to it.
             plain_http: Speak HTTP without TLS.
-            ca: PEM file of the authority that the certificate is of; None for the usual ones.
-            login: User and password; None for nobody in particular.
-            authfile: The one file where logins were looked up; None for the usual places.
         """
         self._host = host
-        self._push = push
-        self._plain_http = plain_http
-        self._verify = True if ca is None else str(ca)
-        self._login = login
-        self._authfile = authfile
+        self._client = client
+        address, _, self._path = host.partition("/")
+        self._api = f"{'http' if plain_http else 'https'}://{address}/v2"
+        self._sessions: dict[tuple[str, Digest], str] = {}  # opened where a mount was refused
+        self._lock = threading.Lock()
 
-    def digest(self, image: ImageTag) -> Digest | None:
-        """Give the digest of what a tag names now; None where there is no such tag."""
-        found = self._ask("HEAD", image)
-        if found is not None and found.announced is not None:
-            return found.announced
-        found = found and self._ask("GET", image)
-        if found is None:
+    def manifest(self, name: str, reference: str) -> StoredManifest | None:
+        """Read what a tag or digest names; None where there is no such thing, or repository."""
+        purpose = self._purpose(name, reference)
+        request = Request(
+            method="GET",
+            url=f"{self._url(name)}/manifests/{reference}",
+            headers={"Accept": _MANIFEST_TYPES},
+            limit=_MAX_MANIFEST_BYTES,
+        )
+        answer = self._client.ask(request, purpose, fine={_OK, NOT_FOUND})
+        if answer.status == NOT_FOUND:
             return None
-        if len(found.content) > _MAX_MANIFEST_BYTES:
-            raise WorldError(f"{self._host}/{image}: manifest of over {_MAX_MANIFEST_BYTES} bytes")
-        computed = Digest.of(found.content)
-        if found.announced not in {None, computed}:
+        if answer.over:
+            raise WorldError(f"{purpose.place}: manifest of over {_MAX_MANIFEST_BYTES} bytes")
+        computed = Digest.of(answer.content)
+        announced = _announced(answer.headers.get("Docker-Content-Digest"))
+        wanted = _announced(reference)
+        if announced not in {None, computed}:
             raise ContentError(
-                f"{self._host}/{image}: the registry announces {found.announced} "
-                f"and sends {computed}"
+                f"{purpose.place}: the registry announces {announced} and sends {computed}"
             )
-        return computed
+        if wanted not in {None, computed}:
+            raise ContentError(f"{purpose.place}: the registry sends {computed}")
+        return StoredManifest(computed, answer.content)
 
-    def push(self, archive: Path, image: ImageTag) -> Digest:
-        """Copy an OCI archive to a tag, and give the digest that the registry has there then."""
-        self._push(archive, f"{self._host}/{image}")
-        found = self.digest(image)
-        if found is None:
-            raise WorldError(f"{self._host}/{image}: pushed, but not there", hint="run again")
-        return found
-
-    def _ask(self, method: str, image: ImageTag) -> _Found | None:
-        """Ask for a manifest; None where there is none."""
-        host, _, path = self._host.partition("/")
-        name = f"{path}/{image.name}" if path else image.name
-        scheme = "http" if self._plain_http else "https"
-        url = f"{scheme}://{host}/v2/{name}/manifests/{image.tag}"
-        how = {"headers": {"Accept": _MANIFEST_TYPES}, "stream": method == "GET"}
-        with self._told(image), self._client("token") as nobody:
-            with nobody.session.request(method, url, verify=self._verify, **how) as answer:
-                if answer.status_code != requests.codes.unauthorized:
-                    return self._judge(answer, image)
-                backend = self._backend(answer, image)
-            with self._client(backend) as client, _do_request(client, url, method, **how) as answer:
-                return self._judge(answer, image)
-
-    @contextlib.contextmanager
-    def _client(self, backend: str) -> Iterator[provider.Registry]:
-        client = provider.Registry(
-            insecure=self._plain_http, tls_verify=self._verify, auth_backend=backend
-        )
-        for prefix in ("http://", "https://"):
-            client.session.mount(prefix, _Adapter(max_retries=_RETRY))
-        if self._login is not None:
-            client.auth.set_basic_auth(self._login.user, self._login.password)
-        with client.session:
-            yield client
-
-    def _backend(self, answer: requests.Response, image: ImageTag) -> str:
-        """Choose how to answer a challenge, and refuse to where a password could leak."""
-        challenge = answer.headers.get("WWW-Authenticate", "")
-        scheme = challenge.partition(" ")[0].lower()
-        if scheme == "basic" and self._login is not None:
-            return "basic"
-        realm = _REALM.search(challenge)
-        if scheme != "bearer" or realm is None:
-            raise self._denied(answer, image)
-        if not self._plain_http and not realm[1].startswith("https://"):
-            raise DeniedError(f"{self._host}: sends us for a token to {printable(realm[1])[:200]}")
-        return "token"
-
-    def _judge(self, answer: requests.Response, image: ImageTag) -> _Found | None:
-        if answer.status_code == requests.codes.ok:
-            content = answer.raw.read(_MAX_MANIFEST_BYTES + 1, decode_content=True)
-            return _Found(_announced(answer), content)
-        if answer.status_code == requests.codes.not_found:
-            return None
-        if answer.status_code in {requests.codes.unauthorized, requests.codes.forbidden}:
-            raise self._denied(answer, image)
-        raise WorldError(
-            f"{self._host}/{image}: the registry answered {answer.status_code} "
-            f"{printable(answer.reason or '')[:80]}",
-            hint="is that a registry, and is registry.plainHttp right?",
+    def blob_size(self, name: str, digest: Digest) -> int | None:
+        """Ask how many bytes a blob has there; None where it is not."""
+        return blob_size(
+            self._client, self._purpose(name, str(digest)), f"{self._url(name)}/blobs", digest
         )
 
-    def _denied(self, answer: requests.Response, image: ImageTag) -> DeniedError:
-        whom = "the login that we have" if self._login else "anybody without a login"
-        return DeniedError(
-            f"{self._host}/{image}: the registry refused {whom} ({answer.status_code})",
-            hint=f"{self._log_in()}; logins to ECR are good for 12 hours",
+    def mount(self, name: str, digest: Digest, *, source: str) -> bool:
+        """Make a blob of the repository ``source`` one of ``name`` too; False where refused."""
+        purpose = self._purpose(name, str(digest), source)
+        url = f"{self._url(name)}/blobs/uploads/"
+        request = Request(
+            method="POST",
+            url=with_query(url, mount=str(digest), **{"from": self._full(source)}),
         )
-
-    def _log_in(self) -> str:
-        """Give the command that makes the login that we would use."""
-        file = f"--authfile {shlex.quote(str(self._authfile))} " if self._authfile else ""
-        return f"skopeo login {file}{self._host.partition('/')[0]}"
-
-    @contextlib.contextmanager
-    def _told(self, image: ImageTag) -> Iterator[None]:
-        """Turn what requests and oras raise into errors of ours."""
-        place = f"{self._host}/{image}"
         try:
-            yield
-        except requests.exceptions.SSLError as error:
-            raise _no_tls(place, str(error)) from error
-        except (requests.exceptions.RequestException, HTTPError) as error:
-            raise WorldError(
-                f"{place}: cannot reach the registry: {_reason(error)}",
-                hint="check registry.host, the network and the proxy settings",
-            ) from error
-        except ValueError as error:  # all that oras says when it got no token
-            raise DeniedError(
-                f"{place}: the registry's token service refused us",
-                hint=self._log_in(),
-            ) from error
+            answer = self._client.ask(request, purpose, fine=_MOUNT_ANSWERS)
+        except DeniedError:  # perhaps only to read from there
+            return False
+        if answer.status == _ACCEPTED:
+            session = resolve(url, answer.headers.get("Location"), place=purpose.place)
+            with self._lock:
+                self._sessions[name, digest] = session
+        return answer.status == _CREATED
+
+    def upload(self, name: str, blob: BlobContent, *, advance: Advance) -> None:
+        """Send a blob, and go on where the registry's own offset can be trusted."""
+        with self._lock:
+            session = self._sessions.pop((name, blob.digest), None)
+        BlobUpload(
+            self._client,
+            self._purpose(name, str(blob.digest)),
+            blob,
+            blobs_url=f"{self._url(name)}/blobs",
+            session=session,
+            advance=advance,
+        ).send()
+
+    def put_manifest(self, name: str, reference: str, media_type: str, content: bytes) -> None:
+        """Store a manifest or index under its digest or a tag."""
+        purpose = self._purpose(name, reference)
+        request = Request(
+            method="PUT",
+            url=f"{self._url(name)}/manifests/{reference}",
+            headers={"Content-Type": media_type},
+            content=content,
+        )
+        answer = self._client.ask(request, purpose, fine={_OK, _CREATED, _ACCEPTED, *_TAG_REFUSALS})
+        digest = Digest.of(content)
+        if not answer.fine:
+            if not is_immutable_tag(answer):
+                raise self._client.refusal(answer, purpose)
+            self._settle(name, reference, digest, answer)
+            return
+        announced = _announced(answer.headers.get("Docker-Content-Digest"))
+        if announced not in {None, digest}:
+            raise ContentError(
+                f"{purpose.place}: expected {digest}, the registry says that it has {announced}"
+            )
+
+    def read_blob(self, name: str, digest: Digest, size: int) -> Iterator[bytes]:
+        """Stream a blob as the registry serves it; ends early only by raising."""
+        purpose = self._purpose(name, str(digest))
+        url = f"{self._url(name)}/blobs/{digest}"
+        tries = Tries(self._client.patience)
+        at = 0
+        while True:
+            came = at
+            try:
+                for piece in self._pieces(url, purpose, at, size):
+                    at += len(piece)
+                    if at > size:
+                        break
+                    yield piece
+            except InterruptedTransferError as error:
+                if at > came:
+                    tries.start_anew()
+                if not tries.again():
+                    raise broken(purpose.place, str(error), tried=tries.failed) from error
+                continue
+            if at != size:
+                raise _other_size(purpose, size, f"more than {size}" if at > size else f"{at}")
+            return
+
+    def _pieces(self, url: str, purpose: Purpose, start: int, size: int) -> Iterator[bytes]:
+        """Read a blob from an offset."""
+        headers = {"Range": f"bytes={start}-"} if start else {}
+        request = Request(method="GET", url=url, headers=headers, streamed=True)
+        answer = self._client.ask(request, purpose, fine={_OK, _PARTIAL, NOT_FOUND})
+        if answer.pieces is None:
+            raise NotFoundError(f"{purpose.place}: the registry does not have it")
+        with contextlib.closing(answer.pieces) as pieces:
+            length = answer.headers.get("Content-Length")
+            skipped = start if answer.status == _OK else 0
+            if length is not None and length != str(size - start + skipped):
+                raise _other_size(purpose, size - start + skipped, length)
+            for piece in pieces:
+                rest = piece[skipped:]
+                skipped -= len(piece) - len(rest)
+                if rest:
+                    yield rest
+
+    def _settle(self, name: str, reference: str, digest: Digest, answer: Answer) -> None:
+        """Judge the refusal of a tag that cannot be moved: it may name the same already."""
+        there = self.manifest(name, reference)
+        if there is None or there.digest != digest:
+            place = self._purpose(name, reference).place
+            raise ConflictError(
+                f"{place}: expected {digest}, the tag names {there.digest if there else 'nothing'} "
+                f"and must not be moved ({answer.status} {said(answer).text})",
+                hint="another release has this tag already: see who published it",
+            )
+
+    def _purpose(self, name: str, reference: str, *sources: str) -> Purpose:
+        sign = "@" if _announced(reference) else ":"
+        scopes = [repository_scope(self._full(name))]
+        scopes += [repository_scope(self._full(source), "pull") for source in sources]
+        return Purpose(f"{self._host}/{name}{sign}{reference}", tuple(scopes))
+
+    def _full(self, name: str) -> str:
+        """Give the name of a repository as the registry has it."""
+        return f"{self._path}/{name}" if self._path else name
+
+    def _url(self, name: str) -> str:
+        return f"{self._api}/{self._full(name)}"
 
 
-class _Adapter(HTTPAdapter):
-    """Sets the timeouts, which oras leaves out: without them a dead registry holds us for ever."""
-
-    def send(
-        self,
-        request: requests.PreparedRequest,
-        stream: bool = False,
-        timeout: float | tuple[float | None, float | None] | None = None,
-        verify: bool | str = True,
-        cert: str | tuple[str, str] | None = None,
-        proxies: dict[str, str] | None = None,
-    ) -> requests.Response:
-        """Send one request."""
-        return super().send(request, stream, timeout or _TIMEOUT, verify, cert, proxies)
-
-
-def _announced(answer: requests.Response) -> Digest | None:
+def _announced(text: str | None) -> Digest | None:
+    """Read a digest; None for what is none, or of another algorithm."""
     try:
-        return Digest.parse(answer.headers.get("Docker-Content-Digest", ""))
+        return Digest.parse(text or "")
     except ValueError:
         return None
 
 
-def _no_tls(place: str, reason: str) -> WorldError:
-    if is_of_another_host(reason):
-        detail, hint = "its certificate is of another host", f"registry.host: {OTHER_HOST_HINT}"
-    elif "CERTIFICATE_VERIFY_FAILED" in reason:
-        found = re.search(r"certificate verify failed: ([^(]*)", reason)
-        detail = f"its certificate is not trusted: {found[1].strip() if found else reason}"
-        hint = "name the CA that it is of: registry.ca in the target"
-    else:
-        detail = "the registry does not speak TLS there"
-        hint = "registry.plainHttp: true, if it speaks plain HTTP and you trust the network"
-    return WorldError(f"{place}: {printable(detail)[:300]}", hint=hint)
-
-
-def _reason(error: Exception) -> str:
-    """Find the one telling line in what may be four exceptions deep."""
-    text = str(error)
-    found = re.search(r"(?:\[Errno -?\d+\] |: )([A-Z][^:()'\"]{5,80})[)'\"]*$", text)
-    return printable(found[1] if found else text)[:200]
+def _other_size(purpose: Purpose, expected: int, got: str) -> ContentError:
+    return ContentError(
+        f"{purpose.place}: expected {expected} bytes, the registry serves {printable(got)[:40]}",
+        hint="delete the blob in the registry, then run again",
+    )

@@ -15,16 +15,11 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
 
 from bundler.digest import Digest
-from bundler.errors import (
-    ConflictError,
-    ContentError,
-    MalformedError,
-    NotFoundError,
-    WorldError,
-)
+from bundler.errors import ConflictError, ContentError, MalformedError, NotFoundError, WorldError
 from bundler.parts import Span, part_size, s3_checksum, spans
+from bundler.stores.aws_errors import code_of
 from bundler.stores.base import Advance, OpenPart, Staged, StoredObject
-from bundler.stores.s3_errors import NO_SUCH_KEY, LostError, Place, code_of, ending, explain, told
+from bundler.stores.s3_errors import NO_SUCH_KEY, LostError, Place, ending, explain, told
 from bundler.stores.s3_upload import Body, Condition, Multipart, only_if_absent
 
 if TYPE_CHECKING:

@@ -15,8 +15,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 from bundler.digest import Digest
 from bundler.errors import BundleError, ContentError
 from bundler.parts import Span
+from bundler.stores.aws_errors import code_of
 from bundler.stores.base import Advance, OpenPart
-from bundler.stores.s3_errors import LostError, Place, code_of, told
+from bundler.stores.s3_errors import LostError, Place, told
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client

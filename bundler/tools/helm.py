@@ -44,15 +44,26 @@ class Helm:
             raise ToolError(f"helm: expected 3.12 or newer, got {printable(text.strip()[:80])!r}")
 
     def template(
-        self, chart_dir: Path, release: str, namespace: str, values_files: Sequence[Path]
+        self,
+        chart: Path,
+        release: str,
+        namespace: str,
+        values_files: Sequence[Path],
+        *,
+        kube_version: str | None = None,
+        api_versions: Sequence[str] = (),
+        upgrade: bool = False,
     ) -> str:
         """Render a chart, hooks, tests and ``crds/`` included, without asking a cluster.
 
         Args:
-            chart_dir: The chart's directory.
+            chart: The chart's directory or archive.
             release: Name of the Helm release.
             namespace: Where it would go.
             values_files: Values on top of the chart's own; a later file wins.
+            kube_version: Version of Kubernetes that templates are told; None for ours.
+            api_versions: APIs that templates are told beyond those of Kubernetes.
+            upgrade: Render as for a release that is there already.
 
         Returns:
             A stream of YAML documents.
@@ -60,7 +71,9 @@ class Helm:
         Raises:
             ToolFailedError: The chart does not render with these values.
         """
-        argv = ["helm", "template", release, str(chart_dir.absolute())]
-        argv += [f"--namespace={namespace}", f"--kube-version={_KUBERNETES}", "--include-crds"]
+        argv = ["helm", "template", release, str(chart.absolute()), f"--namespace={namespace}"]
+        argv += [f"--kube-version={kube_version or _KUBERNETES}", "--include-crds"]
+        argv += [f"--api-versions={text}" for text in api_versions]
+        argv += ["--is-upgrade"] * upgrade
         argv += [f"--values={path.absolute()}" for path in values_files]
         return self.run(argv, timeout=_TIMEOUT_SECONDS)

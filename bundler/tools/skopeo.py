@@ -2,44 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.digest import Digest
-from bundler.document import Table
-from bundler.errors import (
-    ContentError,
-    MalformedError,
-    NotFoundError,
-    ToolError,
-    ToolFailedError,
-    WorldError,
-    printable,
-)
-from bundler.jsontext import MAX_INTEGER, read_json
+from bundler.errors import ToolError, ToolFailedError, WorldError, printable
 from bundler.process import Run, run
-from bundler.source import Fetched, LayoutSource, RegistrySource, Resolved, Source
+from bundler.source import ArchiveSource, Fetched, Platform, RegistrySource, Resolved, Source
+from bundler.tools.image_index import ImageReader, is_docker_typed, read_tree, resolve
+from bundler.tools.local_layout import NAME, LocalLayout, open_layout, require_file
 from bundler.tools.skopeo_errors import explained
 
 # The oldest that was tried with the flags below.
 _OLDEST = (1, 9)
 _VERSION = re.compile(r"skopeo version (\d+)\.(\d+)")
-# Source: OCI distribution specification v1.1, "Pushing Manifests": registries take 4 MiB at least.
-_MAX_MANIFEST_BYTES = 4 << 20
-_MAX_DEPTH, _MAX_CHILDREN = 3, 64
-_DOCKER = "application/vnd.docker."
-# Signed manifests of this kind have a digest that is not the one of their bytes.
-_DOCKER_V1 = "application/vnd.docker.distribution.manifest.v1"
-# --all: every platform. --retry-times: for connections that break; other errors come at once.
+# --all: every platform of what is copied. --retry-times: for connections that break; other errors
+# come at once.
 _COPY = ("copy", "--all", "--quiet", "--retry-times=2")
 # Fail rather than recompress a layer, which would change the digest that is locked and signed.
 _KEEP_DIGESTS = "--preserve-digests"
 # With --preserve-digests skopeo 1.9 leaves Docker's media types in an OCI layout, where no tool of
 # the customer expects them.
 _CONVERT = "--format=oci"
-_NAME_IN_LAYOUT = "image"
 # Of a registry that has stopped answering: 15 GB at 1 MB/s take a good four hours.
 _COPY_SECONDS = 12 * 3600.0
 
@@ -70,36 +58,43 @@ class Skopeo:
         if found is None or (int(found[1]), int(found[2])) < _OLDEST:
             raise ToolError(f"skopeo: expected 1.9 or newer, got {printable(text.strip()[:80])!r}")
 
-    def resolve(self, source: Source, *, plain_http: bool = False) -> Resolved:
-        """Ask what a source names now, without copying it.
+    def resolve(
+        self, source: Source, *, platform: Platform | None = None, plain_http: bool = False
+    ) -> Resolved:
+        """Ask what a source names now, and what of it is taken, without copying it.
 
         Args:
-            source: Where the image is; the path of a layout absolute.
+            source: Where the image is; a path in it absolute.
+            platform: The one that is taken of an index, and must be the one of a single image;
+                None for whatever is there.
             plain_http: Speak to the registry without verified TLS.
 
         Raises:
             NotFoundError: There is no such image.
             DeniedError: The registry knows us not, or does not let us.
             WorldError: It cannot be reached or fails.
-            MalformedError: The manifest there is not one that we read.
+            MalformedError: The manifest there is not one that we read, or not for the platform.
             ContentError: A layout's manifest is not the one that the layout names.
         """
-        content = self._manifest(source, plain_http)
-        text = content.decode()
-        return Resolved(
-            digest=Digest.of(content),
-            size=self._size(source, content, plain_http),
-            docker_typed=_DOCKER in text,
-        )
+        with self._open(source, plain_http) as opened:
+            return resolve(opened.reader, platform)
 
-    def fetch(self, source: Source, layout_dir: Path, *, plain_http: bool = False) -> Fetched:
-        """Copy an image, all its platforms, into an OCI layout that holds nothing else.
+    def fetch(
+        self,
+        source: Source,
+        layout_dir: Path,
+        *,
+        taken: Digest | None = None,
+        plain_http: bool = False,
+    ) -> Fetched:
+        """Copy an image into an OCI layout that holds nothing else.
 
         A Docker-typed image is converted to OCI, which changes its digest; any other keeps it.
 
         Args:
-            source: Where the image is; the path of a layout absolute.
+            source: Where the image is; a path in it absolute.
             layout_dir: A directory that does not exist yet.
+            taken: Which manifest or index of the source to copy; None for the one that it names.
             plain_http: Speak to the registry without verified TLS.
 
         Raises:
@@ -109,17 +104,19 @@ class Skopeo:
             MalformedError: The manifest there is not one that we read.
             ContentError: A layout's manifest is not the one that the layout names.
         """
-        content = self._manifest(source, plain_http)
-        digest = Digest.of(content)
-        pinned = source.at(digest) if isinstance(source, RegistrySource) else source
-        how = _CONVERT if _DOCKER in content.decode() else _KEEP_DIGESTS
-        copied = self._copy(
-            [how, *self._source_flags("src-", source, plain_http)],
-            _reference(pinned),
-            f"oci:{_plain_path(layout_dir)}:{_NAME_IN_LAYOUT}",
-            scratch=layout_dir.parent,
-            what=str(source),
-        )
+        with self._open(source, plain_http) as opened:
+            reader = opened.reader
+            content = reader.top() if taken is None else reader.manifest(taken)
+            digest = Digest.of(content)
+            how = _CONVERT if is_docker_typed(content) else _KEEP_DIGESTS
+            with tempfile.TemporaryDirectory(dir=layout_dir.parent, prefix="source-") as own:
+                copied = self._copy(
+                    [how, *opened.flags],
+                    opened.locate(content, Path(own, "layout")),
+                    f"oci:{_plain_path(layout_dir)}:{NAME}",
+                    scratch=layout_dir.parent,
+                    what=str(source),
+                )
         return Fetched(source_digest=digest, digest=copied)
 
     def push(
@@ -166,63 +163,80 @@ class Skopeo:
                 raise explained(error, what) from error
             return Digest.parse(digest_file.read_text().strip())
 
-    def _manifest(self, source: Source, plain_http: bool) -> bytes:
-        if isinstance(source, LayoutSource):
-            _require_layout(source)
-        argv = ["skopeo", "inspect", "--raw", *self._source_flags("", source, plain_http)]
+    @contextlib.contextmanager
+    def _open(self, source: Source, plain_http: bool) -> Iterator[_Opened]:
+        if isinstance(source, RegistrySource):
+            yield self._open_registry(source, plain_http)
+        elif isinstance(source, ArchiveSource) and source.form == "docker-archive":
+            require_file(source)
+            yield self._open_docker(source)
+        else:
+            with open_layout(source) as layout:
+                yield _in_layout(layout)
+
+    def _open_registry(self, source: RegistrySource, plain_http: bool) -> _Opened:
+        name = str(source)
+
+        def inspect(image: RegistrySource, *flags: str) -> bytes:
+            access = _flags("", self.authfile, self.cert_dir, plain_http)
+            return self._inspect(_in_registry(image), name, *flags, *access)
+
+        return _Opened(
+            reader=ImageReader(
+                name=name,
+                top=lambda: inspect(source),
+                manifest=lambda digest: inspect(source.at(digest)),
+                config=lambda digest: inspect(source.at(digest), "--config"),
+            ),
+            flags=_flags("src-", self.authfile, self.cert_dir, plain_http),
+            locate=lambda content, _: _in_registry(source.at(Digest.of(content))),
+        )
+
+    def _open_docker(self, source: ArchiveSource) -> _Opened:
+        """Open what `docker save` wrote, to which skopeo makes up a manifest."""
+        path = f"docker-archive:{_plain_path(Path(source.path))}"
+        place = f"{path}:{source.name}" if source.name else path
+        return _Opened(
+            reader=ImageReader(
+                name=str(source),
+                top=lambda: self._inspect(place, str(source)),
+                manifest=lambda _: self._inspect(place, str(source)),
+                config=lambda _: self._inspect(place, str(source), "--config"),
+            ),
+            flags=[],
+            locate=lambda *_: place,
+        )
+
+    def _inspect(self, place: str, name: str, *flags: str) -> bytes:
         try:
-            content = self.run([*argv, _reference(source)]).encode()
+            return self.run(["skopeo", "inspect", "--raw", *flags, place]).encode()
         except ToolFailedError as error:
-            raise explained(error, str(source)) from error
-        if _DOCKER_V1.encode() in content:
-            raise MalformedError(
-                f"{source}: a Docker schema 1 image, expected OCI or Docker schema 2",
-                hint="push it again with a tool of this decade",
-            )
-        if isinstance(source, LayoutSource):
-            _require_named(source, Digest.of(content))
-        return content
-
-    def _size(self, source: Source, content: bytes, plain_http: bool, depth: int = 0) -> int:
-        if isinstance(source, LayoutSource):
-            return sum(path.stat().st_size for path in Path(source.path, "blobs").rglob("*"))
-        table = read_json(content, name=str(source), limit=_MAX_MANIFEST_BYTES).table()
-        children = table.tables("manifests")
-        if depth > _MAX_DEPTH or len(children) > _MAX_CHILDREN:
-            table.refuse("manifests", "an index that is nested too deep or too large")
-        total = len(content) + sum(map(_blob_size, table.tables("layers")))
-        if "config" in table:
-            total += _blob_size(table.table("config"))
-        for child in children:
-            image = source.at(child.parse("digest", Digest.parse))
-            manifest = self._manifest(image, plain_http)
-            total += self._size(image, manifest, plain_http, depth + 1)
-        return total
-
-    def _source_flags(self, prefix: str, source: Source, plain_http: bool) -> list[str]:
-        if isinstance(source, LayoutSource):
-            return []
-        return _flags(prefix, self.authfile, self.cert_dir, plain_http)
+            raise explained(error, name) from error
 
 
-def _require_layout(source: LayoutSource) -> None:
-    if not Path(source.path).is_dir():
-        raise NotFoundError(
-            f"{printable(str(source))}: expected an OCI layout there, found no such directory",
-            hint="correct the path; in a release spec it is relative to the spec's directory",
-        )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Opened:
+    """A source that can be read.
+
+    Attributes:
+        reader: How its small blobs are read.
+        flags: What a copy from it needs.
+        locate: Says where skopeo finds what is copied, given its manifest or index and a directory
+            that may be made for it.
+    """
+
+    reader: ImageReader
+    flags: list[str]
+    locate: Callable[[bytes, Path], str]
 
 
-def _require_named(source: LayoutSource, digest: Digest) -> None:
-    """Hold a manifest to the layout's index.json, which skopeo 1.9 does not."""
-    path = Path(source.path, "index.json")
-    index = read_json(path.read_bytes(), name=str(path), limit=_MAX_MANIFEST_BYTES).table()
-    named = [item.parse("digest", Digest.parse) for item in index.tables("manifests")]
-    if digest not in named:
-        raise ContentError(
-            f"{printable(str(source))}: expected a manifest that {path.name} names, got {digest}",
-            hint="the layout is damaged; copy it again",
-        )
+def _in_layout(layout: LocalLayout) -> _Opened:
+    def locate(content: bytes, directory: Path) -> str:
+        tree = read_tree(layout.reader, content)
+        layout.derive(Digest.of(content), tree.blobs, directory)
+        return f"oci:{_plain_path(directory)}:{NAME}"
+
+    return _Opened(reader=layout.reader, flags=[], locate=locate)
 
 
 def _flags(
@@ -233,9 +247,7 @@ def _flags(
     return flags + ([f"--{prefix}tls-verify=false"] if plain_http else [])
 
 
-def _reference(source: Source) -> str:
-    if isinstance(source, LayoutSource):
-        return f"oci:{_plain_path(Path(source.path))}" + (f":{source.tag}" if source.tag else "")
+def _in_registry(source: RegistrySource) -> str:
     # skopeo takes a tag or a digest, not both.
     exact = f"@{source.digest}" if source.digest else f":{source.tag}"
     return f"docker://{source.repository}{exact}"
@@ -248,7 +260,3 @@ def _plain_path(path: Path) -> str:
             hint="use a directory with no ':' in its path",
         )
     return str(path)
-
-
-def _blob_size(table: Table) -> int:
-    return table.integer("size", 0, MAX_INTEGER)

@@ -37,7 +37,19 @@ _CAUSES = (
         "free space there, or choose another place, and run again",
     ),
     _Cause(
-        ("manifest unknown", "name unknown", "no descriptor found", "index.json: no such file"),
+        ("unexpected tar manifest.json",),
+        NotFoundError,
+        "expected one image there, or the name of the one",
+        "write docker-archive:PATH:NAME:TAG; `tar -xOf PATH manifest.json` has the names",
+    ),
+    _Cause(
+        ("invalid tar header", "not a tar", "unexpected eof"),
+        WorldError,
+        "expected an archive of images there",
+        "the file is damaged, or of another kind; save it again",
+    ),
+    _Cause(
+        ("manifest unknown", "name unknown", '" not found'),
         NotFoundError,
         "expected an image there, found none",
         "check its name and tag, and that it was pushed",

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from bundler.verify.closure import ChartClosure, ClosureReport, verify_closure
 from bundler.verify.path import verify_path
 from bundler.verify.report import Checked, Report
 
-__all__ = ["Checked", "Report", "verify_path"]
+__all__ = [
+    "ChartClosure",
+    "Checked",
+    "ClosureReport",
+    "Report",
+    "verify_closure",
+    "verify_path",
+]

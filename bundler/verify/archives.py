@@ -8,6 +8,7 @@ from pathlib import Path
 from bundler.archive.bundle import open_bundle
 from bundler.archive.checkpoint import check_parts, check_structure
 from bundler.archive.files import read_limited
+from bundler.archive.kinds import DIRECTORY, FILE, kind_of
 from bundler.archive.trouble import blaming
 from bundler.digest import Digest
 from bundler.errors import ContentError
@@ -16,7 +17,6 @@ from bundler.faults import Fault
 from bundler.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Checkpoint, Manifest
 from bundler.release import TrustedRelease, is_additive
 from bundler.sums import SUMS_NAME
-from bundler.verify.kinds import DIRECTORY, FILE, kind_of
 from bundler.verify.report import Checked, Findings
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bundler.archive.bundle import CONTENTS_NAME
+from bundler.archive.extracted_tree import CLOSED
 from bundler.errors import ContentError, MalformedError, StaleError, printable
 from bundler.events import Emit, ignore
 from bundler.manifest import MANIFEST_NAME, Manifest
@@ -15,7 +16,6 @@ from bundler.signing.keys import PublicKey
 from bundler.sums import SUMS_NAME
 from bundler.verify.archives import check_archive, check_release_directory
 from bundler.verify.extracted import (
-    CLOSED,
     check_extracted_bundle,
     check_extracted_checkpoint,
     find_checkpoint,
@@ -64,9 +64,9 @@ def verify_path(
         WorldError: Something cannot be read.
     """
     release = open_release(find_release(path, release_dir), keys)
-    expired = _judge_expiry(release.manifest, now, allow_expired=allow_expired)
+    expired = judge_expiry(release.manifest, now, allow_expired=allow_expired)
     findings = Findings(strict=strict, require_all=require_all, emit=emit)
-    kind = _kind(path, release.manifest)
+    kind = kind_of_path(path, release.manifest)
     _check(path, kind, release, findings)
     return Report(
         path=shown(path),
@@ -81,7 +81,8 @@ def verify_path(
     )
 
 
-def _judge_expiry(manifest: Manifest, now: str, *, allow_expired: bool) -> str | None:
+def judge_expiry(manifest: Manifest, now: str, *, allow_expired: bool) -> str | None:
+    """Say why a release is stale, or None; raises StaleError where that is not allowed."""
     try:
         check_expiry(manifest, now=now)
     except StaleError as error:
@@ -91,7 +92,13 @@ def _judge_expiry(manifest: Manifest, now: str, *, allow_expired: bool) -> str |
     return None
 
 
-def _kind(path: Path, manifest: Manifest) -> str:
+def kind_of_path(path: Path, manifest: Manifest) -> str:
+    """Say what a path is of a release: one of the constants above.
+
+    Raises:
+        ContentError: It is a file that the release does not have.
+        MalformedError: It is a release, and was extracted to as well.
+    """
     if not path.is_dir():
         if path.name in manifest.archives:
             return BUNDLE if path.name == manifest.bundle.archive else CHECKPOINT

@@ -18,6 +18,7 @@ from bundler.build import BuiltRelease, lock_release
 from bundler.errors import ConflictError, ContentError, MalformedError
 from bundler.lockfile import lock_path, read_lock
 from bundler.manifest_codec import decode_manifest
+from bundler.tools.helm import Helm
 from bundler.tools.skopeo import Skopeo
 from bundler.yamltext import read_yaml
 from tests.integration.building import NAME, build, content, refused, sh, spec_path, tools
@@ -165,7 +166,7 @@ def test_the_lock_is_written_once_and_is_what_lock_makes(spec_path: Path, tmp_pa
     first = build(spec_path, tmp_path / "out")
     lock = read_lock(lock_path(spec_path))
     assert lock == first.lock
-    assert lock == lock_release(spec_path, load_spec(spec_path), images=Skopeo())
+    assert lock == lock_release(spec_path, load_spec(spec_path), images=Skopeo(), charts=Helm())
     before = lock_path(spec_path).stat()
     build(spec_path, tmp_path / "again", lock)
     assert lock_path(spec_path).stat().st_mtime_ns == before.st_mtime_ns
@@ -212,13 +213,13 @@ def remove_file(directory: Path) -> None:
 def test_a_source_that_is_not_the_locked_one_is_refused(
     change: Callable[[Path], None], named: str, spec_path: Path, tmp_path: Path
 ) -> None:
-    lock = lock_release(spec_path, load_spec(spec_path), images=Skopeo())
+    lock = lock_release(spec_path, load_spec(spec_path), images=Skopeo(), charts=Helm())
     change(spec_path.parent)
     assert named in str(refused(spec_path, tmp_path / "out", ContentError, lock))
 
 
 def test_a_stale_lock_is_refused(spec_path: Path, tmp_path: Path) -> None:
-    lock = lock_release(spec_path, load_spec(spec_path), images=Skopeo())
+    lock = lock_release(spec_path, load_spec(spec_path), images=Skopeo(), charts=Helm())
     edit_spec(spec_path, "path: chart", "path: ./chart")
     error = refused(spec_path, tmp_path / "out", MalformedError, lock)
     assert "chart: spec says ./chart, lock says chart" in str(error)

@@ -63,6 +63,8 @@ def another(**values: object) -> Object:
         ({"models": {"k" * 51: {}}}, f'Property name of "{"k" * 51}" does not match'),
         ({"ingress": {"annotations": {"a": 443}}}, "ingress.annotations.a: Invalid type"),
         ({"release": {"manifestSha256": "2" * 63}}, "release.manifestSha256: Does not match"),
+        ({"checkpointVolume": {"nodeCache": "mnt/c"}}, "nodeCache: Does not match pattern"),
+        ({"checkpointVolume": {"nodeCache": "/mnt/../etc"}}, "nodeCache: Does not match pattern"),
         ({"s3": {"endpoint": "s3.example.com"}}, "s3.endpoint: Does not match pattern"),
         ({"caBundle": {"pem": "/etc/ca.crt"}}, "caBundle.pem: Does not match pattern"),
         ({"strategy": {"type": "Roll"}}, "strategy.type must be one of"),
@@ -114,6 +116,10 @@ def test_a_value_that_cannot_be_is_named(values: Object, message: str, tmp_path:
         (
             [{"release": {"manifest": "s3://b/MANIFEST.json"}}],
             "release.manifest is set but release.manifestSha256 is empty",
+        ),
+        (
+            [{"checkpointVolume": {"nodeCache": "/mnt/checkpoints"}}],
+            "checkpointVolume.nodeCache is set but release.manifestSha256 is empty",
         ),
         (
             [{"caBundle": {"pem": PEM, "configMapName": "x"}}],

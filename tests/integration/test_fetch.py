@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import fcntl
-import io
 import os
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,72 +18,29 @@ from bundler.errors import (
     WorldError,
 )
 from bundler.events import Advanced, Event, Finished, Noted, Started
-from bundler.fetch import fetch_checkpoint, fetch_manifest, fetch_plain
-from bundler.manifest import Bundle, Checkpoint, CheckpointFile, Manifest, Release
+from bundler.fetch import Fetched, fetch_checkpoint, fetch_manifest, fetch_plain
+from bundler.manifest import Checkpoint, CheckpointFile
 from bundler.manifest_codec import encode_manifest
-from bundler.parts import MAX_FILE_BYTES, SMALLEST_PART, Span, part_size, spans
+from bundler.parts import MAX_FILE_BYTES, SMALLEST_PART, part_size, spans
 from bundler.reference import S3Prefix
-from bundler.stores.base import ObjectStore
+from bundler.stores.base import ObjectStore, StoredObject
 from bundler.stores.opening import open_bucket
+from tests.integration.fetching import (
+    CHECKPOINT,
+    FILES,
+    WEIGHTS,
+    Recording,
+    held,
+    log_in,
+    manifest_of,
+    refused,
+    upload,
+)
 from tests.integration.s3_proxy import Answer, Fault, proxy, refusal
 from tests.memory_store import MemoryStore
 from tests.rehearsal.s3 import S3
 
-WEIGHTS = "model-00001-of-00002.safetensors"
-FILES = {
-    "config.json": b'{"model_type": "tiny"}',
-    WEIGHTS: b"\x01" * SMALLEST_PART + b"tail of the weights",
-    "tokenizer/merges.txt": b"",
-    "tokenizer/tokenizer.json": b"{}",
-}
-
-
-def checkpoint_of(files: Mapping[str, bytes]) -> Checkpoint:
-    """Describe files as the manifest does."""
-    described, offset = [], 512
-    for path, content in sorted(files.items()):
-        cut = spans(len(content), part_size(len(content)))
-        parts = tuple(Digest.of(content[s.offset : s.offset + s.length]) for s in cut)
-        described.append(
-            CheckpointFile(
-                path=path,
-                offset=offset,
-                size=len(content),
-                digest=Digest.of(content),
-                parts=parts,
-            )
-        )
-        offset += len(content)
-    return Checkpoint(
-        name="tiny",
-        root="tiny",
-        size=offset,
-        digest=Digest.of(b"archive"),
-        frame_digest=Digest.of(b"frame"),
-        files=tuple(described),
-    )
-
-
-CHECKPOINT = checkpoint_of(FILES)
-
-
-class Recording:
-    """A store that counts the bytes read through it, and can fail after some."""
-
-    def __init__(self, store: ObjectStore, *, fail_after: int | None = None) -> None:
-        self._store = store
-        self._fail_after = fail_after
-        self.read_bytes = 0
-
-    def read(self, key: str, offset: int, length: int) -> Iterator[bytes]:
-        for chunk in self._store.read(key, offset, length):
-            if self._fail_after is not None and self.read_bytes >= self._fail_after:
-                raise WorldError(f"s3://models/{key}: the connection broke")
-            self.read_bytes += len(chunk)
-            yield chunk
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
+SIZE = sum(map(len, FILES.values()))
 
 
 @pytest.fixture
@@ -122,40 +76,25 @@ def changeable(source: S3Prefix) -> MemoryStore:
     return store
 
 
-def log_in(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.credentials.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.credentials.secret_key)
-
-
-def upload(store: ObjectStore, source: S3Prefix) -> None:
-    for file in CHECKPOINT.files:
-        content = FILES[file.path]
-
-        def open_part(span: Span, content: bytes = content) -> io.BytesIO:
-            return io.BytesIO(content[span.offset : span.offset + span.length])
-
-        store.stage(
-            source.key(file.path),
-            size=file.size,
-            parts=file.parts,
-            open_part=open_part,
-            advance=lambda step: None,
-        ).complete()
-
-
 @pytest.fixture
 def destination(tmp_path: Path) -> Path:
     return tmp_path / "models" / "checkpoint"
 
 
-def held(destination: Path) -> dict[str, bytes]:
-    """Read every file that is there."""
-    files = (path for path in destination.rglob("*") if path.is_file())
-    return {str(path.relative_to(destination)): path.read_bytes() for path in files}
-
-
 def _always(answer: Answer) -> Fault:
     return lambda call, ask: answer
+
+
+class Silent(Recording):
+    """A store that says the same of every object's checksum, or nothing."""
+
+    def __init__(self, store: ObjectStore, checksum: str | None = None) -> None:
+        super().__init__(store)
+        self._checksum = checksum
+
+    def head(self, key: str) -> StoredObject | None:
+        found = self._store.head(key)
+        return None if found is None else StoredObject(key, found.size, self._checksum)
 
 
 def stamps(destination: Path) -> dict[Path, tuple[int, int]]:
@@ -164,19 +103,15 @@ def stamps(destination: Path) -> dict[Path, tuple[int, int]]:
     return {path: (status.st_ino, status.st_mtime_ns) for path, status in found.items()}
 
 
-def refused(error: BundleError) -> str:
-    """Give all that a person would see in the pod's log."""
-    text = f"{error} ({error.hint})"
-    assert "\n" not in text
-    return text
-
-
 class TestCheckpoint:
     def test_every_file_arrives_and_progress_adds_up(
         self, published: ObjectStore, source: S3Prefix, destination: Path
     ) -> None:
         events: list[Event] = []
-        fetch_checkpoint(published, source, destination, checkpoint=CHECKPOINT, emit=events.append)
+        fetched = fetch_checkpoint(
+            published, source, destination, checkpoint=CHECKPOINT, emit=events.append
+        )
+        assert fetched == Fetched(files=4, size=SIZE, kept=0, received=SIZE)
         assert held(destination) == FILES
         for file in CHECKPOINT.files:
             assert Started("fetch", file.path, file.size) in events
@@ -191,8 +126,11 @@ class TestCheckpoint:
         before = stamps(destination)
         again = Recording(published)
         events: list[Event] = []
-        fetch_checkpoint(again, source, destination, checkpoint=CHECKPOINT, emit=events.append)
+        fetched = fetch_checkpoint(
+            again, source, destination, checkpoint=CHECKPOINT, emit=events.append
+        )
         assert again.read_bytes == 0
+        assert fetched == Fetched(files=4, size=SIZE, kept=SIZE)
         assert stamps(destination) == before
         assert [e for e in events if isinstance(e, Finished)] == [
             Finished(file.path, skipped=True) for file in CHECKPOINT.files
@@ -211,6 +149,37 @@ class TestCheckpoint:
         tail = len(FILES[WEIGHTS]) - SMALLEST_PART
         assert again.read_bytes == (SMALLEST_PART if at < SMALLEST_PART else tail)
         assert held(destination) == FILES
+
+    def test_what_other_names_stand_for_is_not_repaired_but_replaced(
+        self, published: ObjectStore, source: S3Prefix, destination: Path
+    ) -> None:
+        destination.mkdir(parents=True)
+        other = destination.parent / "of-another-model"
+        other.write_bytes(b"\x02" * SMALLEST_PART + b"tail of the weights")
+        (destination / WEIGHTS).hardlink_to(other)
+        fetch_checkpoint(published, source, destination, checkpoint=CHECKPOINT)
+        assert held(destination) == FILES
+        assert other.read_bytes()[:1] == b"\x02"
+
+    def test_a_file_is_on_the_disk_before_it_has_its_name(
+        self,
+        published: ObjectStore,
+        source: S3Prefix,
+        destination: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        synced: list[tuple[int, bool]] = []  # what, and whether the name was there already
+        fsync = os.fsync
+
+        def watch(descriptor: int) -> None:
+            status = os.fstat(descriptor)
+            synced.append((status.st_ino, (destination / WEIGHTS).exists()))
+            fsync(descriptor)
+
+        monkeypatch.setattr(os, "fsync", watch)
+        fetch_checkpoint(published, source, destination, checkpoint=CHECKPOINT)
+        assert ((destination / WEIGHTS).stat().st_ino, False) in synced
+        assert (destination.stat().st_ino, True) in synced  # and then the name itself
 
     @pytest.mark.parametrize("change", [b"longer", None])
     def test_a_file_of_another_length_is_repaired(
@@ -384,30 +353,14 @@ class TestCheckpoint:
 
 
 class TestManifest:
-    MANIFEST = Manifest(
-        release=Release(name="demo", version="1", sequence=1, created="2026-11-01T00:00:00Z"),
-        bundle=Bundle(
-            archive="demo-1.tar.gz",
-            root="demo-1",
-            size=1,
-            digest=Digest.of(b""),
-            block_bytes=65_024,
-            slices=(Digest.of(b""),),
-            files=(),
-        ),
-        images=(),
-        charts=(),
-        checkpoints=(CHECKPOINT,),
-        models=(),
-    )
-
     def test_the_manifest_that_publish_meant_is_taken(
         self, store: ObjectStore, source: S3Prefix
     ) -> None:
-        content = encode_manifest(self.MANIFEST)
+        manifest = manifest_of(CHECKPOINT)
+        content = encode_manifest(manifest)
         uri = source / "MANIFEST.json"
         store.put(uri.prefix, content)
-        assert fetch_manifest(store, uri, Digest.of(content)) == self.MANIFEST
+        assert fetch_manifest(store, uri, Digest.of(content)) == manifest
 
     def test_any_other_is_refused_before_it_is_read(
         self, store: ObjectStore, source: S3Prefix
@@ -438,16 +391,50 @@ class TestPlain:
         fetch_plain(store, S3Prefix(source.bucket, ""), destination)
         assert held(destination) == {"config.json": b"{}", "tokenizer/a": b"1"}
 
-    def test_a_second_run_keeps_what_has_the_right_size(
+    def test_a_second_run_keeps_what_has_the_checksum_that_s3_keeps(
         self, published: ObjectStore, source: S3Prefix, destination: Path
     ) -> None:
         fetch_plain(published, source, destination)
-        (destination / "config.json").unlink()
-        os.truncate(destination / WEIGHTS, 5)
+        (destination / "config.json").write_bytes(FILES["config.json"].swapcase())
+        os.truncate(destination / "tokenizer/tokenizer.json", 1)
         again = Recording(published)
-        fetch_plain(again, source, destination)
+        fetched = fetch_plain(again, source, destination)
         assert held(destination) == FILES
-        assert again.read_bytes == len(FILES["config.json"]) + len(FILES[WEIGHTS])
+        assert again.read_bytes == len(FILES["config.json"]) + 2
+        assert fetched.received == again.read_bytes
+
+    def test_the_right_size_alone_proves_nothing(
+        self, published: ObjectStore, source: S3Prefix, destination: Path
+    ) -> None:
+        fetch_plain(published, source, destination)
+        with (destination / WEIGHTS).open("r+b") as file:
+            file.write(b"\xff")
+        fetch_plain(published, source, destination)
+        assert held(destination) == FILES
+
+    def test_where_s3_keeps_no_checksum_everything_is_brought_again(
+        self, changeable: MemoryStore, source: S3Prefix, destination: Path
+    ) -> None:
+        silent = Silent(changeable)
+        fetch_plain(silent, source, destination)
+        again = Recording(silent)
+        fetch_plain(again, source, destination)
+        assert again.read_bytes == SIZE
+        assert held(destination) == FILES
+
+    def test_parts_of_another_size_are_no_fault(
+        self, changeable: MemoryStore, source: S3Prefix, destination: Path
+    ) -> None:
+        fetch_plain(Silent(changeable, "b3RoZXI=-2"), source, destination)
+        assert held(destination) == FILES
+
+    def test_bytes_that_are_not_of_the_checksum_that_s3_keeps_are_refused(
+        self, changeable: MemoryStore, source: S3Prefix, destination: Path
+    ) -> None:
+        wrong = Silent(changeable, Digest.of(b"what was stored").base64)
+        with pytest.raises(ContentError, match=r"config\.json: part 1 of 1"):
+            fetch_plain(wrong, source, destination)
+        assert "config.json" not in held(destination)
 
     def test_what_a_broken_run_left_is_not_believed(
         self, published: ObjectStore, source: S3Prefix, destination: Path

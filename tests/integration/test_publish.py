@@ -4,10 +4,11 @@ import json
 import multiprocessing
 import resource
 import shutil
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+from bundler.archive.bundle_files import open_bundle_files
 from bundler.digest import Digest
 from bundler.errors import (
     BundleError,
@@ -26,13 +28,32 @@ from bundler.errors import (
 )
 from bundler.events import Emit, Event, Noted, Started
 from bundler.parts import MIB, Span, s3_checksum
-from bundler.publish import Allowances, Destination, Kind, Plan, make_plan, publish, read_secrets
+from bundler.publish import (
+    DEFAULT_OPTIONS,
+    Allowances,
+    Destination,
+    Kind,
+    Plan,
+    PushOptions,
+    State,
+    make_plan,
+    publish,
+    read_secrets,
+)
 from bundler.publish.pointer import NOTHING_ALLOWED
 from bundler.receipt import Receipt, decode_receipt
 from bundler.reference import ImageTag, S3Prefix
 from bundler.release import TrustedRelease, open_release, signature_name
 from bundler.signing.keys import new_key_pair, read_private_key
-from bundler.stores.base import ObjectStore, Staged, StoredObject
+from bundler.stores.base import (
+    BlobContent,
+    MissingRepository,
+    ObjectStore,
+    Repositories,
+    Staged,
+    StoredObject,
+)
+from bundler.stores.login import GivenLogin
 from bundler.stores.opening import open_bucket, open_registry
 from bundler.target import (
     KubernetesTarget,
@@ -42,9 +63,9 @@ from bundler.target import (
     SecretSource,
     Target,
 )
-from bundler.tools.skopeo import Skopeo
 from tests.fake_cluster import NAMESPACE, FakeCluster
 from tests.publishable import SMALL, Recipe, make_publishable
+from tests.pushable import blob_offset
 from tests.rehearsal.registry import Registry
 from tests.rehearsal.s3 import S3
 from tests.small_release import noise
@@ -77,10 +98,17 @@ class Site:
     cluster: FakeCluster = field(default_factory=FakeCluster)
     events: list[Event] = field(default_factory=list)
     emit: Emit | None = None
+    repositories: Repositories | None = None
+    images: PushOptions = DEFAULT_OPTIONS
 
     @property
     def destination(self) -> Destination:
-        return Destination(store=self.store, registry=self.registry, cluster=self.cluster)
+        return Destination(
+            store=self.store,
+            registry=self.registry,
+            cluster=self.cluster,
+            repositories=self.repositories,
+        )
 
     @property
     def values_path(self) -> Path:
@@ -115,6 +143,7 @@ class Site:
             receipts=self.directory,
             now=NOW,
             verify_first=verify_first,
+            images=self.images,
             scratch_parent=self.directory,
             emit=self.emit or self.events.append,
         )
@@ -124,9 +153,14 @@ class Site:
 
     def state(self) -> object:
         """Everything at the destination that can be told apart from the outside."""
-        tags = {name: self.registry.digest(ImageTag(name, "1.0.0")) for name in IMAGES}
+        tags = {name: self.digest(ImageTag(name, "1.0.0")) for name in IMAGES}
         files = {path.name: path.read_bytes() for path in self.directory.iterdir()}
         return (self.objects(), tags, self.cluster.upgrades, len(self.cluster.applied), files)
+
+    def digest(self, image: ImageTag) -> Digest | None:
+        """Ask what a tag names at the registry."""
+        found = self.registry.manifest(image.name, image.tag)
+        return found.digest if found else None
 
     @property
     def said(self) -> str:
@@ -149,7 +183,6 @@ def site(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.credentials.secret_key)
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
     need("helm")
-    need("skopeo")
     host = f"{registry.address}/{s3_bucket}"  # a tag is for ever, so tests cannot share a path
     directory = tmp_path / "operator"
     directory.mkdir()
@@ -163,13 +196,9 @@ def site(
     return Site(
         target=target,
         store=open_bucket(s3_bucket, endpoint=s3.url, region=s3.region),
-        registry=open_registry(host, push=push_plain, plain_http=True),
+        registry=open_registry(host, logins=GivenLogin(), plain_http=True),
         directory=directory,
     )
-
-
-def push_plain(archive: Path, image: str) -> Digest:
-    return Skopeo().push(archive, image, plain_http=True, scratch=archive.parent)
 
 
 def test_a_release_is_published_whole(site: Site, small: TrustedRelease) -> None:
@@ -193,7 +222,7 @@ def test_a_release_is_published_whole(site: Site, small: TrustedRelease) -> None
         f"llm/releases/demo-2026.11.1/receipts/{receipt.name}.json",
     ]
     for image in small.manifest.images:
-        assert site.registry.digest(image.tag) == image.digest
+        assert site.digest(image.tag) == image.digest
     assert site.cluster.secret("vllm-auth") == {"VLLM_API_KEY": API_KEY}
     assert site.cluster.upgrades == 1
     written = site.directory / f"demo-2026.11.1-{receipt.name}.receipt.json"
@@ -229,10 +258,107 @@ def test_a_second_publish_finds_nothing_to_do(site: Site, small: TrustedRelease)
     assert site.state() == before
 
 
+def test_the_receipt_says_what_became_of_each_image(site: Site, small: TrustedRelease) -> None:
+    receipt = site.publish(small)
+    assert receipt is not None
+    with open_bundle_files(small.directory, small.manifest.bundle) as files:
+        sizes = {
+            image.tag: sum(blob.size for blob in files.image_tree(image).blobs)
+            for image in small.manifest.images
+        }
+    assert {
+        each.tag: each.bytes_sent + each.bytes_mounted + each.bytes_there for each in receipt.images
+    } == sizes
+    # They share nothing but their config, and the largest part of each is sent.
+    assert sum(each.bytes_sent for each in receipt.images) > 2048 * len(sizes)
+    site.target = replace(site.target, values={"models": {"point": {"replicas": 2}}})
+    again = site.publish(small)
+    assert again is not None
+    assert {each.tag: each.bytes_there for each in again.images} == sizes
+
+
+def test_the_extracted_bundle_is_as_good_as_the_archive(
+    site: Site, small: TrustedRelease, tmp_path: Path
+) -> None:
+    copy = tmp_path / "extracted"
+    shutil.copytree(small.directory, copy)
+    bundle = small.manifest.bundle
+    subprocess.run(["tar", "-xzf", copy / bundle.archive, "-C", copy], check=True)
+    (copy / bundle.archive).unlink()
+    (copy / bundle.root / "notes.txt").write_text("mine")
+    extracted = open_release(copy, small.signers)
+    receipt = site.publish(extracted, verify_first=True)
+    assert receipt is not None
+    assert f"{bundle.root}/notes.txt: is not signed" in site.said
+    for image in small.manifest.images:
+        assert site.digest(image.tag) == image.digest
+    assert not site.plan(small).pending
+    (copy / bundle.root / "containers" / "extra.tar").write_bytes(b"")
+    with pytest.raises(ContentError, match=r"containers/extra\.tar"):
+        site.plan(extracted)
+
+
+def test_read_back_looks_also_where_nothing_is_to_do(site: Site, small: TrustedRelease) -> None:
+    class Rotten:
+        """A registry whose disk changed a byte of every blob."""
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(real, name)
+
+        def read_blob(self, name: str, digest: Digest, size: int) -> Iterator[bytes]:
+            yield b"".join(real.read_blob(name, digest, size))[:-1] + b"?"
+
+    real = site.registry
+    site.images = PushOptions(read_back=True)
+    site.publish(small)
+    assert "verb='read back'" in site.said
+    before = site.state()
+    assert site.publish(small) is None
+    assert site.state() == before
+    site.registry = Rotten()
+    with pytest.raises(ContentError, match="expected blob sha256:"):
+        site.publish(small)
+
+
+class SomeRepositories:
+    """Repositories that have to be made first, as those of Amazon ECR have."""
+
+    def __init__(self, *there: str) -> None:
+        self.there = set(there)
+        self.made: list[str] = []
+
+    def missing(self, names: Sequence[str]) -> tuple[MissingRepository, ...]:
+        return tuple(MissingRepository(name) for name in names if name not in self.there)
+
+    def create(self, name: str) -> bool:
+        self.made.append(name)
+        self.there.add(name)
+        return True
+
+
+def test_repositories_are_planned_and_made_before_images_are_sent(
+    site: Site, small: TrustedRelease
+) -> None:
+    site.repositories = some = SomeRepositories("atlas")
+    plan = site.plan(small)
+    assert [(step.name, step.state) for step in plan.steps if step.kind is Kind.REPOSITORY] == [
+        ("atlas", State.PRESENT),
+        ("model-downloader", State.TO_DO),
+        ("public-docs", State.TO_DO),
+    ]
+    assert all(plan.is_pending(Kind.IMAGE, f"{name}:1.0.0") for name in IMAGES)
+    assert some.made == []
+    receipt = site.publish(small, plan)
+    assert receipt is not None
+    assert some.made == ["model-downloader", "public-docs"]
+    assert "repository public-docs" in receipt.done
+    assert site.plan(small).pending == ()
+
+
 def test_planning_changes_nothing(site: Site, small: TrustedRelease) -> None:
     before = site.state()
     plan = site.plan(small)
-    assert {step.kind for step in plan.pending} == set(Kind)
+    assert {step.kind for step in plan.pending} == set(Kind) - {Kind.REPOSITORY}
     assert plan.pending_bytes > 8000
     assert site.state() == before
 
@@ -345,6 +471,16 @@ def flip(path: Path, offset: int) -> None:
         stream.write(bytes([byte ^ 1]))
 
 
+def flip_layer(release: TrustedRelease, *, manifest: bool = False) -> None:
+    """Change one byte of the layer, or of the manifest, of the first image in a bundle."""
+    bundle, image = release.manifest.bundle, release.manifest.images[0]
+    assert image.tag.name == "atlas"
+    with open_bundle_files(release.directory, bundle) as files:
+        layer = files.image_tree(image).blobs[0].digest
+        offset = blob_offset(files, bundle, image, image.digest if manifest else layer)
+    flip(release.directory / bundle.archive, offset)
+
+
 def test_a_wrong_byte_in_a_large_file_is_named_by_its_part(
     site: Site, tmp_path: Path, big: TrustedRelease
 ) -> None:
@@ -365,8 +501,7 @@ def test_verify_first_finds_every_wrong_byte_before_anything_is_sent(
     broken = damaged(small, tmp_path, "point_1", "model.safetensors", 100)
     file = small.manifest.checkpoint("point_1").files[0]
     flip(broken.directory / "point_1.tar", file.offset)
-    image = small.manifest.bundle.file("containers/atlas__1.0.0.tar")
-    flip(broken.directory / small.manifest.bundle.archive, image.offset + 2000)
+    flip_layer(broken)
     before = site.state()
     with pytest.raises(ContentError) as caught:
         site.publish(broken, verify_first=True)
@@ -380,12 +515,24 @@ def test_a_wrong_byte_in_an_image_never_gets_a_tag(
 ) -> None:
     copy = tmp_path / "damaged"
     shutil.copytree(small.directory, copy)
-    image = small.manifest.bundle.file("containers/atlas__1.0.0.tar")
-    flip(copy / small.manifest.bundle.archive, image.offset + 2000)
-    with pytest.raises(ContentError, match=r"atlas__1\.0\.0\.tar"):
-        site.publish(replace(small, directory=copy))
-    assert site.registry.digest(ImageTag("atlas", "1.0.0")) is None
+    broken = replace(small, directory=copy)
+    flip_layer(broken)
+    with pytest.raises(ContentError, match=r"atlas__1\.0\.0\.tar: expected blob"):
+        site.publish(broken)
+    for image in small.manifest.images:
+        assert site.digest(image.tag) is None
     assert not site.cluster.upgrades
+
+
+def test_a_wrong_byte_in_an_images_manifest_is_found_by_the_plan(
+    site: Site, tmp_path: Path, small: TrustedRelease
+) -> None:
+    copy = tmp_path / "damaged"
+    shutil.copytree(small.directory, copy)
+    broken = replace(small, directory=copy)
+    flip_layer(broken, manifest=True)
+    with pytest.raises(ContentError, match=r"atlas__1\.0\.0\.tar"):
+        site.plan(broken)
 
 
 def test_a_truncated_archive_sends_nothing(
@@ -444,7 +591,7 @@ def test_a_stopped_run_is_finished_by_the_next(site: Site, small: TrustedRelease
 
         def __getattr__(self, name: str) -> object:
             nonlocal calls
-            if name in {"put", "upload", "replace", "push", "apply", "upgrade"}:
+            if name in {"put", "upload", "mount", "put_manifest", "replace", "apply", "upgrade"}:
                 calls += 1
                 if calls == self.deadline:
                     raise Killed(name)
@@ -743,11 +890,8 @@ def test_an_image_that_vanished_meanwhile_stops_the_chart(
     plan = site.plan(small)
 
     class Gone:
-        def digest(self, image: ImageTag) -> Digest | None:
+        def manifest(self, name: str, reference: str) -> None:
             return None
-
-        def push(self, archive: Path, image: ImageTag) -> Digest:
-            raise AssertionError
 
     site.registry = Gone()
     with pytest.raises(CheckError, match="at the registry, got nothing"):
@@ -794,11 +938,14 @@ def test_when_an_image_fails_the_uploads_stop_and_the_image_is_named(
     site: Site, small: TrustedRelease
 ) -> None:
     class Broken:
-        def digest(self, image: ImageTag) -> Digest | None:
+        def manifest(self, name: str, reference: str) -> None:
             return None
 
-        def push(self, archive: Path, image: ImageTag) -> Digest:
-            raise WorldError(f"{image}: the registry is full")
+        def blob_size(self, name: str, digest: Digest) -> None:
+            return None
+
+        def upload(self, name: str, blob: BlobContent, *, advance: object) -> None:
+            raise WorldError(f"{name}: the registry is full")
 
     class Slow(Careless):
         """A store with a part that takes for ever, unless the sender gives up."""

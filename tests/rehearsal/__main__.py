@@ -10,8 +10,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.rehearsal import records, rehearsal
+from tests.rehearsal import go_build, records, rehearsal
 from tests.rehearsal.errors import RehearsalError
+from tests.rehearsal.go_programs import PROGRAMS
 from tests.rehearsal.kube_build import build_kubernetes
 from tests.rehearsal.progress import to_stderr
 from tests.rehearsal.rehearsal import Rehearsal
@@ -49,8 +50,11 @@ def _env(arguments: argparse.Namespace) -> None:
         print(f"export {name}={shlex.quote(value)}")
 
 
-def _build(_: argparse.Namespace) -> None:
-    print(build_kubernetes(to_stderr()))
+def _build(arguments: argparse.Namespace) -> None:
+    for program in PROGRAMS:
+        print(go_build.build(program, to_stderr()))
+    if arguments.kubernetes:
+        print(build_kubernetes(to_stderr()))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,7 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     env.add_argument("name")
     env.add_argument("--tools", action="store_true", help="also what kubectl, aws, skopeo read")
     env.set_defaults(run=_env)
-    build = commands.add_parser("build", help="compile Kubernetes if that was not done yet")
+    build = commands.add_parser("build", help="compile what was not compiled yet")
+    build.add_argument("--no-kubernetes", dest="kubernetes", action="store_false")
     build.set_defaults(run=_build)
     return parser
 

@@ -12,7 +12,7 @@ import pytest
 from tests.rehearsal import programs
 from tests.rehearsal.errors import RehearsalError
 from tests.rehearsal.progress import to_stderr
-from tests.rehearsal.registry import Registry
+from tests.rehearsal.registry import Registry, program
 from tests.rehearsal.registry import registry as start_registry
 from tests.rehearsal.rehearsal import Rehearsal, check_machine
 from tests.rehearsal.s3 import S3
@@ -37,7 +37,7 @@ def need(look: Callable[[], _Found]) -> _Found:
 @pytest.fixture(scope="session")
 def registry() -> Iterator[Registry]:
     """Give a registry on loopback, by plain HTTP and without a login, shared by all tests."""
-    need(lambda: programs.find("docker-registry"))
+    need(lambda: program("debian"))
     with start_registry() as server:
         yield server
 

@@ -5,17 +5,22 @@ from __future__ import annotations
 import contextlib
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from socketserver import BaseServer
 
 from tests.rehearsal import programs
+from tests.rehearsal.certificates import KeyPair
 from tests.rehearsal.daemon import Daemon, write_plan
 from tests.rehearsal.errors import RehearsalError
 
 LOOPBACK = "127.0.0.1"
+_STOP_SECONDS = 0.05
 
 
 @contextlib.contextmanager
@@ -72,3 +77,23 @@ def free_ports(count: int) -> list[int]:
         for each in sockets:
             each.bind((LOOPBACK, 0))
         return [each.getsockname()[1] for each in sockets]
+
+
+@contextlib.contextmanager
+def in_thread(server: BaseServer) -> Iterator[None]:
+    """Serve in a thread of this process while the block lasts."""
+    thread = threading.Thread(target=server.serve_forever, args=(_STOP_SECONDS,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def server_context(pair: KeyPair) -> ssl.SSLContext:
+    """Give what a server of this process needs for TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.certificate, pair.key)
+    return context

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 
 import pytest
 
-from tests.rehearsal import dns, ingress_routes, programs
+from tests.rehearsal import dns, go_build, ingress_routes, programs
 from tests.rehearsal.errors import RehearsalError
+from tests.rehearsal.go_programs import CRANE
 from tests.rehearsal.ingress_routes import Cluster, Endpoint
 from tests.rehearsal.kube_api import Object
 
@@ -108,6 +110,16 @@ def test_missing_programs_are_told_with_the_packages_that_bring_them(
     monkeypatch.setattr(programs, "SYSTEM_PATH", "")
     with pytest.raises(RehearsalError, match=r"apt-get install containerd( \S+)* iptables$"):
         programs.require(["ctr", "iptables", "containerd"])
+
+
+def test_a_program_that_was_not_compiled_yet_is_told_with_what_compiles_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(
+        RehearsalError, match=r"^crane [0-9.]+: .* python -m tests.rehearsal build$"
+    ):
+        go_build.find(CRANE)
 
 
 def test_every_package_that_is_asked_for_gets_installed() -> None:

@@ -76,9 +76,12 @@ def test_the_reference_of_the_spec_has_every_field_and_no_other() -> None:
     read_spec(recording(spec_example(), asked))
     rows = re.findall(r"^\| `([^`]+)` \|", SPEC_REFERENCE.read_text(), re.MULTILINE)
     assert len(rows) == len(set(rows))
-    assert set(rows) == {path.replace("models.example", "models.<key>") for path in asked} - {
-        "models.<key>"
+    chosen = re.compile(r"(?<=^models\.)example|(?<=\.names\.).+")
+    fields = {
+        chosen.sub(lambda name: "<key>" if name[0] == "example" else "<reference>", path)
+        for path in asked
     }
+    assert set(rows) == fields - {"models.<key>"}
 
 
 def test_the_references_example_has_every_field_of_a_spec() -> None:

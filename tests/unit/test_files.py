@@ -291,3 +291,71 @@ def test_a_range_beyond_the_end_is_refused(tmp_path: Path) -> None:
         assert reader.read_at(1, 4) == b"2345"
         with pytest.raises(ContentError, match="expected 6 bytes or more, got 5"):
             reader.read_at(1, 5)
+
+
+def views(*sizes: int) -> list[memoryview]:
+    return [memoryview(bytearray(size)) for size in sizes]
+
+
+def test_buffers_are_filled_one_behind_the_other(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"0123456789")
+    with RandomReader(path) as reader:
+        buffers = views(2, 0, 3, 1)
+        reader.readv(1, buffers)
+        assert list(map(bytes, buffers)) == [b"12", b"", b"345", b"6"]
+        reader.readv(10, [])
+        with pytest.raises(ContentError, match="expected 11 bytes or more, got 10"):
+            reader.readv(5, views(3, 3))
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 5])
+def test_buffers_are_filled_though_the_system_gives_less(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"0123456789")
+    preadv = os.preadv
+
+    def few(descriptor: int, buffers: list[memoryview], offset: int, flags: int = 0) -> int:
+        content = memoryview(bytearray(step))
+        count = preadv(descriptor, [content], offset, flags)
+        left = bytes(content[:count])
+        for buffer in buffers:
+            head, left = left[: len(buffer)], left[len(buffer) :]
+            buffer[: len(head)] = head
+        return count - len(left)
+
+    monkeypatch.setattr(os, "preadv", few)
+    with RandomReader(path) as reader:
+        buffers = views(2, 0, 3, 4)
+        reader.readv(1, buffers)
+    assert list(map(bytes, buffers)) == [b"12", b"", b"345", b"6789"]
+
+
+def test_a_file_below_a_directory_is_opened_through_no_link(tmp_path: Path) -> None:
+    real = tmp_path / "root" / "a" / "b" / "file"
+    real.parent.mkdir(parents=True)
+    real.write_bytes(b"x")
+    (tmp_path / "root" / "link").symlink_to("a")
+    (tmp_path / "root" / "a" / "b" / "link").symlink_to("file")
+    (tmp_path / "root-link").symlink_to("root")
+    before = open_descriptors()
+    for root in (tmp_path / "root", tmp_path / "root-link"):
+        with RandomReader(Path("a/b/file"), root=root) as reader:
+            assert (reader.read_at(0, 1), reader.path) == (b"x", root / "a/b/file")
+        refused = {
+            "link/b/file": "link: expected a directory, got a file or a symbolic link",
+            "a/b/file/x": "file: expected a directory, got a file or a symbolic link",
+            "a/b/link": "expected a regular file, got a symbolic link",
+            "a/b": "expected a regular file, got a directory",
+        }
+        for path, complaint in refused.items():
+            with pytest.raises(MalformedError, match=complaint):
+                RandomReader(Path(path), root=root)
+        for path in ("nothing", "a/nothing/file"):
+            with pytest.raises(NotFoundError, match="nothing"):
+                RandomReader(Path(path), root=root)
+    with pytest.raises(NotFoundError, match="no-root"):
+        RandomReader(Path("a"), root=tmp_path / "no-root")
+    assert open_descriptors() == before

@@ -12,7 +12,8 @@ from typing import Any, cast
 
 import pytest
 
-from bundler.archive.bundle import BundleReader
+from bundler.archive.bundle_files import BundleFiles
+from bundler.archive.image_tree import ImageTree, TreeManifest
 from bundler.build.staging import check_space
 from bundler.digest import Digest
 from bundler.errors import (
@@ -27,14 +28,18 @@ from bundler.errors import (
 from bundler.events import ignore
 from bundler.faults import Fault
 from bundler.manifest import MANIFEST_NAME, Blob, BundleFile, Image, Manifest
-from bundler.publish.images import Push, plan_images
+from bundler.publish import PushOptions
+from bundler.publish.destination import PushArchive
+from bundler.publish.images import plan_images
 from bundler.publish.plan import Kind, Plan, State, Step, require_no_conflicts
+from bundler.publish.push_archives import ArchivePush
+from bundler.publish.schedule import Cargo
 from bundler.publish.secrets import read_secrets
 from bundler.reference import ImageTag, S3Prefix
 from bundler.release import check_expiry, find_release, open_release
 from bundler.sign import sign_release
 from bundler.source import LayoutSource
-from bundler.stores.base import Registry
+from bundler.stores.base import Registry, StoredManifest
 from bundler.sums import SUMS_NAME
 from bundler.target import RegistryTarget, S3Target, SecretSource, Target
 from bundler.tools.helm_release import HelmRelease
@@ -160,17 +165,18 @@ def with_image() -> Manifest:
 
 
 class Taken:
-    """A registry where every tag names something else."""
+    """A registry where every tag names something else, and nothing else is there."""
 
-    def digest(self, image: ImageTag) -> Digest | None:
-        return Digest.of(b"another")
-
-    def push(self, archive: Path, image: ImageTag) -> Digest:
-        raise AssertionError(f"{image} is never moved")
+    def manifest(self, name: str, reference: str) -> StoredManifest | None:
+        found = StoredManifest(Digest.of(b"another"), b"another")
+        return None if ":" in reference else found
 
 
 def test_a_tag_that_is_taken_is_named_with_its_registry_and_path() -> None:
-    steps = tuple(plan_images(Taken(), with_image(), "registry.example.com/llm"))
+    [image] = with_image().images
+    top = TreeManifest(digest=SOME, media_type="", content=b"some", blobs=())
+    cargo = [Cargo(image, ImageTree((top,)))]
+    steps = tuple(plan_images(cast("Registry", Taken()), cargo, "registry.example.com/llm"))
     plan = Plan(release="demo-1.0.0", manifest=SOME, steps=steps)
     with pytest.raises(ConflictError, match=r"registry\.example\.com/llm/atlas:1\.0\.0") as caught:
         require_no_conflicts(plan)
@@ -193,18 +199,19 @@ def test_a_scratch_directory_that_is_too_small_is_told_in_readable_units(
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5 << 20))
     manifest = with_image()
-    push = Push(
+    push = ArchivePush(
+        push=cast("PushArchive", None),
         registry=cast("Registry", Taken()),
-        reader=cast("BundleReader", None),
+        files=cast("BundleFiles", None),
         bundle=manifest.bundle,
         scratch=out,
+        host="registry.example.com",
+        options=PushOptions(),
         stop=threading.Event(),
         emit=ignore,
     )
-    step = Step(kind=Kind.IMAGE, name="atlas:1.0.0", state=State.TO_DO)
-    plan = Plan(release="demo-1.0.0", manifest=SOME, steps=(step,))
     with pytest.raises(WorldError, match=r"expected 10\.0 GiB free .*, got 5\.0 MiB") as caught:
-        push.send(plan, manifest)
+        push.send(manifest.images)
     assert "--scratch DIR" in str(caught.value.hint)
     with pytest.raises(WorldError, match=r"expected 10\.0 GiB free, got 5\.0 MiB"):
         check_space(out, 10 << 30)

@@ -33,7 +33,7 @@ def test_images_are_found_wherever_a_pod_stands(kind: str, spec: Any) -> None:
         NamedImage(f"{kind}/x", "debug", "e"),
         NamedImage(f"{kind}/x", "init", "i"),
         NamedImage(f"{kind}/x", "main", "m"),
-        NamedImage(f"{kind}/x", "volume data", "v"),
+        NamedImage(f"{kind}/x", "volume data", "v", "volume"),
     ]
 
 

@@ -14,6 +14,7 @@ from bundler.digest import Digest
 from bundler.errors import MalformedError, NotFoundError
 from bundler.lockfile import (
     Lock,
+    LockedAttached,
     LockedChart,
     LockedCheckpoint,
     LockedFile,
@@ -36,8 +37,18 @@ LOCK = Lock(
         LockedImage(
             tag=ImageTag("atlas", "1.2"),
             source="docker://a.example/atlas:1.2",
+            platform="linux/amd64",
             source_digest=SOME,
             digest=OTHER,
+            attached=(
+                LockedAttached(tag=f"sha256-{OTHER.hex}.sig", subject=OTHER, digest=SOME),
+                LockedAttached(
+                    tag=f"sha256-{OTHER.hex}",
+                    subject=OTHER,
+                    digest=SOME,
+                    manifests=(OTHER, SOME),
+                ),
+            ),
         ),
     ),
     chart=LockedChart(path="../charts/inference", digest=SOME),
@@ -106,6 +117,10 @@ def test_a_lock_lies_beside_its_spec(tmp_path: Path) -> None:
         (b'"tiny_1"', b'"tiny__1"', "'__'"),
         (SOME.hex.encode(), b"12", "64 lowercase hex digits"),
         (b'"name": "atlas"', b'"name": "at/las"', "'/'"),
+        (b'"platform": "linux/amd64"', b'"platform": null', "written by an earlier version"),
+        (b'"subject"', b'"about"', "subject: missing"),
+        (b'"tag": "sha256-', b'"tag": "sha256:', "not an image tag"),
+        (OTHER.hex.encode() + b'.sig"', OTHER.hex.encode() + b'"', "stands there 2 times"),
     ],
 )
 def test_a_malformed_lock_is_refused(old: bytes, new: bytes, problem: str) -> None:
@@ -124,6 +139,18 @@ def test_a_lock_of_its_spec_is_accepted() -> None:
     check_lock(LOCK, SPEC, name="lock")
 
 
+def test_what_was_left_out_knowingly_is_not_what_was_not_there() -> None:
+    image = replace(LOCK.images[0], attached=())
+    nothing, left_out = (
+        replace(LOCK, images=(replace(image, attached=attached),)) for attached in ((), None)
+    )
+    for lock in (nothing, left_out):
+        assert decode_lock(encode_lock(lock), name="lock") == lock
+    check_lock(nothing, SPEC, name="lock")
+    with pytest.raises(MalformedError, match="without what is attached"):
+        check_lock(left_out, SPEC, name="lock")
+
+
 def without(spec: Spec) -> list[tuple[Spec, str]]:
     image = spec.images[0]
     moved = replace(image, source=RegistrySource("b.example/atlas", "1.2"))
@@ -131,6 +158,15 @@ def without(spec: Spec) -> list[tuple[Spec, str]]:
     return [
         (replace(spec, images=()), "image atlas:1.2: spec says nothing"),
         (replace(spec, images=(moved,)), "image atlas:1.2: spec says docker://b.example"),
+        (
+            replace(spec, images=(replace(image, platform=None),)),
+            "spec says docker://a.example/atlas:1.2 for all, "
+            "lock says docker://a.example/atlas:1.2 for linux/amd64",
+        ),
+        (
+            replace(spec, images=(replace(image, attached=False),)),
+            "for linux/amd64 without what is attached, lock says",
+        ),
         (
             replace(spec, images=(replace(image, tag=ImageTag("atlas", "2")),)),
             "image atlas:1.2: spec says nothing",

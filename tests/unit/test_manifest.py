@@ -223,6 +223,9 @@ FILES, FILE = ("checkpoints", "files"), ("bundle", "files")
             lambda whole: whole["images"][0]["blobs"].append(whole["images"][0]["blobs"][-1]),
             "blobs: not sorted, or one stands there twice",
         ),
+        (put("images", "platforms", value=[]), "expected a platform or a subject, got neither"),
+        (put("images", "subject", value="1" * 64), "not a sha256 digest"),
+        (put("images", "subject", value=str(ONE)), "in no other archive of atlas"),
         (put("images", "platforms", value=["b", "a"]), "platforms: not sorted"),
         (put("images", "platforms", value=["a", "a"]), "or one stands there twice"),
         (put("images", "platforms", value=[""]), "text is empty"),
@@ -277,6 +280,22 @@ def test_a_manifest_that_breaks_a_rule_is_refused(edit: Edit, complaint: str) ->
         decode_manifest(edited(edit))
     assert str(caught.value).startswith("MANIFEST.json: ")
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_about_an_image_may_have_no_platform_and_names_it() -> None:
+    image = MANIFEST.images[0]
+    tag = ImageTag("atlas", f"sha256-{TWO.hex}.sig")
+    about = replace(image, tag=tag, platforms=(), subject=TWO, digest=ONE)
+    file = BundleFile(path=tag.archive_path, offset=1024, size=9, digest=ONE)
+    files = (*BUNDLE.files[:2], file, *BUNDLE.files[2:])
+    bundle = replace(BUNDLE, files=files)
+    manifest = replace(MANIFEST, images=(image, about), bundle=bundle)
+    content = encode_manifest(manifest)
+    assert decode_manifest(content) == manifest
+    assert json.loads(content)["images"][1]["subject"] == str(TWO)
+    other = replace(about, tag=ImageTag("atlas2", tag.tag))
+    with pytest.raises(ValueError, match="in no other archive of atlas2"):
+        replace(manifest, images=(image, other))
 
 
 def test_no_two_archives_have_one_name() -> None:

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from bundler.archive import oci
+from bundler.archive import oci_walk
 from bundler.archive.files import RandomReader
+from bundler.archive.image_tree import read_image_tree
 from bundler.archive.oci import (
     OCI_CONFIG,
     OCI_INDEX,
     OCI_MANIFEST,
     Layout,
-    check_image_archive,
     read_layout,
     write_oci_archive,
 )
@@ -289,7 +289,7 @@ def test_an_image_that_is_named_a_million_times_is_read_once(maker: LayoutMaker)
 
 
 def test_blobs_are_counted(maker: LayoutMaker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(oci, "_MAX_BLOBS", 3)
+    monkeypatch.setattr(oci_walk, "_MAX_BLOBS", 3)
     maker.name(maker.manifest([maker.layer({"a": b"1"})]))
     assert len(read_layout(maker.directory).blobs) == 3
     maker.name(maker.manifest([maker.layer({"a": b"1"}), maker.layer({"a": b"2"})]))
@@ -369,7 +369,7 @@ def image_of(layout: Layout) -> Image:
 
 def check(archive: Path, image: Image) -> None:
     with RandomReader(archive) as reader:
-        check_image_archive(reader.read_at, reader.size, image)
+        read_image_tree(reader.read_at, reader.size, image)
 
 
 def reindex(**fields: object) -> Callable[[dict[str, bytes]], None]:
@@ -435,10 +435,15 @@ def test_no_flipped_byte_of_an_archive_makes_another_image_of_it(tmp_path: Path)
     image = image_of(read_layout(tmp_path / "layout"))
     good = archived(tmp_path / "layout", tmp_path / "good.tar")
     with RandomReader(good) as reader:
-        members = list(walk(reader.read_at, reader.size, name="x"))
-    data = {n for m in members for n in range(m.offset, m.offset + m.size)}
+        tree = read_image_tree(reader.read_at, reader.size, image)
+        members = walk(reader.read_at, reader.size, name="x")
+        [index] = [member for member in members if member.path == "index.json"]
+    # The receiver of a layer judges it; index.json has fields that nobody asks for.
+    _, layer = tree.manifests[-1].blobs
+    start = tree.offsets[layer.digest]
+    free = {*range(start, start + layer.size), *range(index.offset, index.offset + index.size)}
     content, bad = good.read_bytes(), tmp_path / "bad.tar"
-    for at in (n for n in range(0, len(content), 7) if n not in data):
+    for at in (n for n in range(0, len(content), 7) if n not in free):
         bad.write_bytes(content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :])
-        with pytest.raises(MalformedError):
+        with pytest.raises((MalformedError, ContentError)):
             check(bad, image)

@@ -11,7 +11,14 @@ from bundler.digest import Digest
 from bundler.errors import MalformedError
 from bundler.manifest import Model
 from bundler.reference import ImageTag
-from bundler.source import LayoutSource, RegistrySource, parse_source
+from bundler.source import (
+    ArchiveSource,
+    LayoutSource,
+    Platform,
+    RegistrySource,
+    Source,
+    parse_source,
+)
 from bundler.spec import Allowance, Spec, read_spec, semver
 from bundler.yamltext import read_yaml
 
@@ -141,9 +148,17 @@ def test_two_scripts_of_one_name_are_refused() -> None:
         (f"docker://a.example/x:1@{SOME}", RegistrySource("a.example/x", "1", SOME)),
         ("oci:images/x", LayoutSource("images/x")),
         ("oci:../x:1", LayoutSource("../x", "1")),
+        ("oci-archive:x.tar", ArchiveSource("oci-archive", "x.tar")),
+        ("oci-archive:x.tar:1", ArchiveSource("oci-archive", "x.tar", "1")),
+        ("docker-archive:../x.tar", ArchiveSource("docker-archive", "../x.tar")),
+        ("docker-archive:x.tar:a/b:1", ArchiveSource("docker-archive", "x.tar", "a/b:1")),
+        (
+            "docker-archive:x.tar:a.example:5000/b:1",
+            ArchiveSource("docker-archive", "x.tar", "a.example:5000/b:1"),
+        ),
     ],
 )
-def test_a_source_is_read_and_written_alike(text: str, expected: RegistrySource) -> None:
+def test_a_source_is_read_and_written_alike(text: str, expected: Source) -> None:
     assert parse_source(text) == expected
     assert str(expected) == text
 
@@ -161,13 +176,60 @@ def test_a_source_is_read_and_written_alike(text: str, expected: RegistrySource)
         "oci:/absolute",
         "oci:",
         "oci:a:b:c",
-        "oci-archive:x.tar",
+        "oci-archive:/x.tar",
+        "oci-archive:x.tar:a b",
+        "docker-archive:x.tar:latest",
+        "docker-archive:x.tar:a@1",
+        "dir:x",
         "https://a.example/x:1",
     ],
 )
 def test_other_sources_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"not a|not 64"):
         parse_source(text)
+
+
+def with_image(more: str) -> str:
+    """Give a spec whose image says something more."""
+    return SPEC.replace('atlas:1.2"}', f'atlas:1.2", {more}}}')
+
+
+@pytest.mark.parametrize(
+    ("wanted", "known", "taken"),
+    [
+        ("linux/amd64", "linux/amd64", True),
+        ("linux/amd64", "linux/arm64", False),
+        ("linux/amd64", "windows/amd64", False),
+        ("linux/arm64", "linux/arm64/v8", True),
+        ("linux/arm64/v8", "linux/arm64", True),
+        ("linux/arm/v6", "linux/arm", False),
+        ("linux/arm/v7", "linux/arm", True),
+        ("linux/arm", "linux/arm/v6", True),
+        ("linux/amd64", "linux/amd64/v3", True),
+        ("linux/amd64/v3", "linux/amd64", False),
+    ],
+)
+def test_a_platform_takes_its_usual_variant(wanted: str, known: str, taken: bool) -> None:
+    assert Platform.parse(wanted).takes(Platform.parse(known)) is taken
+
+
+@pytest.mark.parametrize("text", ["amd64", "linux/", "linux/AMD64", "a/b/c/d", "linux/a b"])
+def test_what_is_no_platform_is_refused(text: str) -> None:
+    with pytest.raises(MalformedError, match=r"platform: not a platform: .*OS/ARCH"):
+        read(with_image(f'platform: "{text}"'))
+
+
+def test_a_platform_has_the_name_that_go_has_for_it() -> None:
+    with pytest.raises(MalformedError, match="did you mean 'linux/arm64'"):
+        read(with_image("platform: linux/aarch64"))
+
+
+def test_an_image_is_taken_for_one_platform_with_what_is_attached_unless_told() -> None:
+    plain = read(with_image("platform: linux/amd64")).images[0]
+    assert plain == read(SPEC).images[0]
+    assert (plain.platform_text, plain.attached) == ("linux/amd64", True)
+    other = read(with_image("platform: all, attached: false")).images[0]
+    assert (other.platform, other.platform_text, other.attached) == (None, "all", False)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -23,11 +24,14 @@ def packed(pieces: list[bytes], block_bytes: int = BLOCK_BYTES) -> bytes:
 
 
 def reader(archive: bytes, block_bytes: int) -> StoredGzipReader:
-    def read_at(offset: int, length: int) -> bytes:
-        assert 0 <= offset <= offset + length <= len(archive)
-        return archive[offset : offset + length]
+    def readv(offset: int, buffers: Sequence[memoryview]) -> None:
+        assert len(buffers) <= 1024
+        assert 0 <= offset <= offset + sum(map(len, buffers)) <= len(archive)
+        for buffer in buffers:
+            buffer[:] = archive[offset : offset + len(buffer)]
+            offset += len(buffer)
 
-    return StoredGzipReader(read_at, len(archive), block_bytes=block_bytes, name="x.gz")
+    return StoredGzipReader(readv, len(archive), block_bytes=block_bytes, name="x.gz")
 
 
 def read_all(archive: bytes, block_bytes: int) -> bytes:
@@ -55,6 +59,42 @@ def test_any_range_is_read_in_place(content: bytes, block_bytes: int, data: st.D
     assert opened.read(start, length) == content[start : start + length]
     if length:
         assert archive[opened.archive_offset(start)] == content[start]
+
+
+@given(content=st.binary(max_size=1000), block_bytes=st.integers(1, 300), data=st.data())
+def test_pieces_are_in_one_buffer_and_nothing_is_read_twice(
+    content: bytes, block_bytes: int, data: st.DataObject
+) -> None:
+    opened = reader(packed([content], block_bytes), block_bytes)
+    opened._piece_bytes = block_bytes * data.draw(st.integers(1, 4))
+    start = data.draw(st.integers(0, len(content)))
+    length = data.draw(st.integers(0, len(content) - start))
+    got, readv = b"", opened._readv
+    buffers: set[int] = set()
+    read: list[int] = []
+
+    def counted(offset: int, views: Sequence[memoryview]) -> None:
+        read.extend(range(offset, offset + sum(map(len, views))))
+        readv(offset, views)
+
+    opened._readv = counted
+    for piece in opened.pieces(start, length):
+        assert piece.contiguous
+        assert 0 < len(piece) <= opened._piece_bytes
+        got += piece
+        buffers.add(id(piece.obj))
+        assert len(memoryview(piece.obj)) <= length
+    assert got == content[start : start + length]
+    assert len(buffers) <= 1
+    assert len(read) == len(set(read))
+
+
+@pytest.mark.parametrize("block_bytes", [1, 7, 65_024, 65_535])
+def test_a_read_takes_as_many_buffers_as_the_system_does(block_bytes: int) -> None:
+    content = bytes(range(256)) * (block_bytes // 4 + 40)
+    opened = reader(packed([content], block_bytes), block_bytes)  # it counts them
+    assert b"".join(map(bytes, opened.pieces(3, len(content) - 3))) == content[3:]
+    assert max(map(len, opened.pieces(0, len(content)))) <= 1 << 20
 
 
 def test_the_bytes_are_fixed() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from bundler.errors import MalformedError
 from bundler.reference import S3Prefix
-from bundler.target import Target
+from bundler.target import EcrTarget, Target
 from bundler.target_reader import read_target, target_template
 from bundler.yamltext import read_yaml
 
@@ -16,9 +16,27 @@ formatVersion: 1
 registry: {host: registry.example.com}
 s3: {bucket: models}
 """
+ECR = "111122223333.dkr.ecr.us-gov-west-1.amazonaws.com"
 EVERYTHING = """\
 formatVersion: 1
-registry: {host: "registry.example.com:5000/team", ca: ca.pem, authFile: /a.json, plainHttp: true}
+registry:
+  host: registry.example.com:5000/team
+  ca: ca.pem
+  clientCertificate: client.pem
+  clientKey: /keys/client.pem
+  authFile: /a.json
+  tokenServer: http://auth.example.com:8080/
+  plainHttp: true
+  ecr:
+    region: eu-central-1
+    endpoint: https://ecr.example.com
+    create: false
+    scanOnPush: true
+    immutableTags: false
+    kmsKey: arn:aws:kms:eu-central-1:111122223333:key/k
+    tags: {team: inference, empty: ""}
+    lifecyclePolicy: lifecycle.json
+    policy: /policy.json
 s3:
   bucket: models
   prefix: a/b/
@@ -73,6 +91,34 @@ def test_every_field_is_read() -> None:
     assert target.values["models"] == {"point": {"replicas": 2}}
 
 
+def test_every_field_of_the_registry_is_read() -> None:
+    registry = read(EVERYTHING).registry
+    assert registry.client_certificate == Path("/home/operator/client.pem")
+    assert registry.client_key == Path("/keys/client.pem")
+    assert registry.token_server == "http://auth.example.com:8080"
+    assert registry.ecr == EcrTarget(
+        region="eu-central-1",
+        endpoint="https://ecr.example.com",
+        create=False,
+        scan_on_push=True,
+        immutable_tags=False,
+        kms_key="arn:aws:kms:eu-central-1:111122223333:key/k",
+        tags={"team": "inference", "empty": ""},
+        lifecycle_policy=Path("/home/operator/lifecycle.json"),
+        policy=Path("/policy.json"),
+    )
+
+
+def test_what_ecr_decides_by_itself_is_left_open() -> None:
+    assert read(HEAD).registry.ecr is None
+    host = f"{ECR}/team"
+    assert read(HEAD.replace("registry.example.com", f"{host}, ecr: {{}}")).registry.ecr == (
+        EcrTarget()
+    )
+    named = read(HEAD.replace("registry.example.com", f"{host}, ecr: {{fips: true}}"))
+    assert named.registry.ecr == EcrTarget(fips=True)
+
+
 def test_paths_are_relative_to_the_target_file() -> None:
     target = read(EVERYTHING)
     assert target.s3.ca == Path("/home/operator/certificates/s3.pem")
@@ -120,6 +166,27 @@ def test_what_breaks_a_rule_is_refused_with_its_place(text: str, place: str, mes
     assert str(caught.value).startswith(f"target.yaml:{place}: ")
 
 
+@pytest.mark.parametrize(
+    ("registry", "message"),
+    [
+        ("host: r.example.com, clientKey: k", "clientCertificate: goes with clientKey"),
+        ("host: r.example.com, clientCertificate: c", "clientCertificate: goes with clientKey"),
+        ("host: r.example.com, tokenServer: auth", "tokenServer: not an endpoint"),
+        ("host: r.example.com, tokenServer: http://a", "tokenServer: expected https://"),
+        ("host: r.example.com, ecr: {}", "ecr.region: missing: registry.host has none"),
+        (f"host: {ECR}, plainHttp: true", "plainHttp: Amazon ECR speaks TLS only"),
+        (f"host: {ECR}, ecr: {{scan: true}}", "ecr.scan: unknown field"),
+        (f"host: {ECR}, ecr: {{create: 1}}", "ecr.create: expected true or false"),
+        (f"host: {ECR}, ecr: {{region: eu-west-1}}", "ecr.region: expected us-gov-west-1"),
+        (f"host: {ECR}, ecr: {{fips: true, endpoint: http://a}}", "ecr.fips: is given beside"),
+    ],
+)
+def test_what_breaks_a_rule_of_the_registry_is_refused(registry: str, message: str) -> None:
+    text = HEAD.replace("host: registry.example.com", registry)
+    with pytest.raises(MalformedError, match=re.escape(f": registry.{message}")):
+        read(text)
+
+
 def test_two_models_with_one_hostname_are_refused() -> None:
     text = "models: {a: {ingressHost: h.example.com}, b: {ingressHost: h.example.com}}"
     with pytest.raises(MalformedError, match=r"models\.a and models\.b have one ingressHost: h\."):
@@ -161,6 +228,8 @@ def test_every_option_of_the_template_can_be_switched_on() -> None:
     option = re.compile(r"^( *)# ((?: *)(?:[a-zA-Z.\-/]+:(?: .*)?))$", re.MULTILINE)
     text = option.sub(r"\1\2", target_template().decode())
     target = read(text)
+    assert target.registry.ecr is not None
+    assert target.registry.client_key is not None
     assert target.s3.credentials is not None
     assert target.service_account is not None
     assert target.ingress is not None

@@ -15,8 +15,8 @@ from bundler.events import ignore
 from bundler.process import run
 from bundler.publish.layout import lay_out
 from bundler.publish.plan import Kind, Plan, State, Step
-from bundler.publish.together import side_by_side
-from bundler.publish.upload import StoppedError, Upload
+from bundler.publish.together import StoppedError, side_by_side
+from bundler.publish.upload import Upload
 from bundler.reference import S3Prefix
 from bundler.release import TrustedRelease
 from bundler.stores.base import StoredObject

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bundler.errors import MalformedError
-from bundler.yamltext import MAX_YAML_BYTES, read_objects, read_yaml, write_yaml
+from bundler.yamltext import MAX_YAML_BYTES, read_list, read_objects, read_yaml, write_yaml
 
 GOOD = b"""\
 # comment
@@ -158,8 +158,24 @@ def test_objects_of_a_stream_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["- a\n", "text\n", "a: [\n", "a: 2026-13-45\n", "a: !!python/name:os.system\n"]
+    "text", ["- a\n", "text\n", "a: [\n", "a: !!python/name:os.system\n", "a: " + "[" * 5_000]
 )
 def test_a_stream_of_something_else_is_refused(text: str) -> None:
     with pytest.raises(MalformedError, match=r"^x: "):
         read_objects(text, name="x")
+
+
+def test_what_yaml_alone_reads_otherwise_is_text_to_kubernetes() -> None:
+    assert read_objects("a: [=, 2026-11-01, 2026-13-45]", name="x") == [
+        {"a": ["=", "2026-11-01", "2026-13-45"]}
+    ]
+
+
+def test_a_list_inside_another_file_is_read() -> None:
+    assert read_list("- image: a\n- b\n", name="x") == [{"image": "a"}, "b"]
+
+
+@pytest.mark.parametrize("text", ["", "a: 1", "- a\n---\n- b", "[", "text"])
+def test_no_list_inside_another_file_is_refused(text: str) -> None:
+    with pytest.raises(MalformedError, match=r"^x: "):
+        read_list(text, name="x")

@@ -94,6 +94,9 @@ readOnlyRootFilesystem: {{ . }}
 {{- if and .Values.release.manifest (not .Values.release.manifestSha256) -}}
 {{- fail "release.manifest is set but release.manifestSha256 is empty: nothing would be verified" -}}
 {{- end -}}
+{{- if and .Values.checkpointVolume.nodeCache (not .Values.release.manifestSha256) -}}
+{{- fail "checkpointVolume.nodeCache is set but release.manifestSha256 is empty: nothing in the cache could be proven" -}}
+{{- end -}}
 {{- $hosts := dict -}}
 {{- if and .Values.docs.enabled .Values.docs.ingressHost -}}
 {{- $_ := set $hosts .Values.docs.ingressHost "docs" -}}

@@ -1,0 +1,112 @@
+"""Archives of charts, as ``helm package`` makes them: read for what they say of themselves."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tarfile
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from bundler.errors import MalformedError, printable
+from bundler.reference import file_name, plain_text, relative_path
+from bundler.yamltext import read_objects
+
+# Source: helm, pkg/chart/loader: the most that it takes in an archive unpacked, and in one file.
+_MAX_PLAIN_BYTES, _MAX_FILE_BYTES = 100 << 20, 5 << 20
+MAX_ARCHIVE_BYTES = 20 << 20
+_MAX_MEMBERS = 20_000
+_ABOUT = "Chart.yaml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChartArchive:
+    """What an archive says of itself.
+
+    Attributes:
+        name, version: Of its chart.
+        annotations: Of its chart.
+        templates: Content of every file below a ``templates`` directory, by path, for a search.
+    """
+
+    name: str
+    version: str
+    annotations: Mapping[str, str]
+    templates: Mapping[str, bytes]
+
+
+def read_chart_archive(content: bytes, *, name: str) -> ChartArchive:
+    """Read an archive of a chart; nothing is unpacked to disk.
+
+    Args:
+        content: Its bytes.
+        name: What to call it in an error.
+
+    Raises:
+        MalformedError: It is no ``.tar.gz`` of one chart, has a link, a device or a path that
+            leaves it, is larger than Helm takes, or its Chart.yaml is none.
+    """
+    try:
+        files = dict(_files(content))
+    except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError) as error:
+        raise MalformedError(
+            f"{name}: not the archive of a chart: {printable(str(error))}",
+            hint="`helm package DIRECTORY` makes one",
+        ) from error
+    tops = {path.split("/")[0] for path in files}
+    if len(tops) != 1:
+        raise MalformedError(f"{name}: expected one top-level directory, got {len(tops)}")
+    about = f"{tops.pop()}/{_ABOUT}"
+    if about not in files:
+        raise MalformedError(f"{name}: not the archive of a chart: there is no {printable(about)}")
+    return _described(files, about, f"{name}: {_ABOUT}")
+
+
+def _described(files: Mapping[str, bytes], about: str, name: str) -> ChartArchive:
+    documents = read_objects(files[about].decode("utf-8", "replace"), name=name)
+    table = documents[0] if len(documents) == 1 else {}
+    annotations = table.get("annotations")
+    try:
+        return ChartArchive(
+            name=file_name(_text(table, "name")),
+            version=file_name(_text(table, "version")),
+            annotations={
+                str(key): value
+                for key, value in (annotations if isinstance(annotations, Mapping) else {}).items()
+                if isinstance(value, str)
+            },
+            templates={path: data for path, data in files.items() if "/templates/" in path},
+        )
+    except ValueError as error:
+        raise MalformedError(f"{name}: {error}") from error
+
+
+def _text(table: Mapping[str, object], key: str) -> str:
+    value = table.get(key)
+    if not isinstance(value, str):
+        raise ValueError(f"{key}: expected a text")
+    return plain_text(value)
+
+
+def _files(content: bytes) -> Iterator[tuple[str, bytes]]:
+    seen: set[str] = set()
+    with gzip.GzipFile(fileobj=io.BytesIO(content)) as plain:
+        stream = io.BytesIO(plain.read(_MAX_PLAIN_BYTES + 1))
+    if stream.getbuffer().nbytes > _MAX_PLAIN_BYTES:
+        raise ValueError(f"expected at most {_MAX_PLAIN_BYTES} bytes unpacked, got more")
+    with tarfile.open(fileobj=stream, mode="r:") as archive:
+        for member in archive:
+            path = relative_path(member.name.removesuffix("/"))
+            if len(seen) >= _MAX_MEMBERS or path in seen:
+                raise ValueError(f"{path}: expected at most {_MAX_MEMBERS} files, each once")
+            seen.add(path)
+            if member.isdir():
+                continue
+            if not member.isreg() or member.size > _MAX_FILE_BYTES:
+                raise ValueError(f"{path}: expected a file of at most {_MAX_FILE_BYTES} bytes")
+            file = archive.extractfile(member)
+            data = file.read() if file else b""
+            if len(data) != member.size:
+                raise ValueError(f"{path}: cut short")
+            yield path, data

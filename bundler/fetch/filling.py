@@ -1,0 +1,149 @@
+"""One run of fetch: what is right stays, what is missing comes, from S3 or through a cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bundler.archive.trouble import blaming
+from bundler.digest import Digest
+from bundler.errors import printable
+from bundler.events import Advanced, Emit, Event, Finished, Noted, Started
+from bundler.fetch.cache import Way, check_apart, find_way, give, others_hint
+from bundler.fetch.download import bring
+from bundler.fetch.locks import alone, in_turn
+from bundler.fetch.memory import stays_in_memory
+from bundler.fetch.room import check_room
+from bundler.fetch.survey import survey
+from bundler.fetch.wanted import File, Gap, check_names, missing_bytes
+from bundler.stores.base import ObjectStore
+
+_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What a run did.
+
+    Attributes:
+        files, size: What is there now, and its bytes.
+        kept: Bytes that were right at the destination already.
+        cached: Bytes that were right in the cache already, of those that the destination lacked.
+        received: Bytes that came from S3, those of retries not counted.
+        way: How files came from the cache; None where nothing came from there.
+    """
+
+    files: int
+    size: int
+    kept: int
+    cached: int = 0
+    received: int = 0
+    way: Way | None = None
+
+
+class Filling:
+    """Makes a directory hold some files.
+
+    Args:
+        store: Where they come from.
+        files: What it is to hold.
+        destination: The directory; made if need be.
+        emit: Told of progress, from several threads.
+    """
+
+    def __init__(
+        self, store: ObjectStore, files: Sequence[File], destination: Path, emit: Emit
+    ) -> None:
+        check_names(files)
+        self._store = store
+        self._files = files
+        self._size = sum(file.size for file in files)
+        self._destination = destination
+        self._emit = emit
+        self._keep = stays_in_memory(self._size)
+
+    def directly(self) -> Fetched:
+        """Bring what is missing from S3; raises as ``fetch_checkpoint`` does."""
+        self._make(self._destination)
+        with alone(self._destination):
+            gaps = self._look()
+            for gap in gaps:
+                self._emit(Advanced(gap.file.path, gap.file.size - gap.missing))
+            check_room([(self._destination, gaps)])
+            bring(self._store, gaps, self._destination, keep=self._keep, emit=self._emit)
+        self._name_others()
+        received = missing_bytes(gaps)
+        return Fetched(len(self._files), self._size, self._size - received, received=received)
+
+    def through(self, cache: Path, identity: Digest) -> Fetched:
+        """Bring what is missing by way of a cache; raises as ``fetch_checkpoint`` does."""
+        check_apart(cache, self._destination)
+        self._make(self._destination)
+        with alone(self._destination):
+            gaps = self._look()
+            if gaps:
+                self._make(cache)
+                fetched = self._take(gaps, cache, cache / identity.hex)
+            else:
+                fetched = Fetched(len(self._files), self._size, self._size)
+        self._name_others()
+        return fetched
+
+    def _take(self, gaps: list[Gap], cache: Path, entry: Path) -> Fetched:
+        wanted = [gap.file for gap in gaps]
+        with in_turn(entry, emit=self._emit):
+            way = find_way(entry, self._destination)
+            keep = self._keep and way == "link"  # only then the server reads these very files
+            lacking = survey(wanted, entry, keep=keep)
+            self._tell_cached(wanted, lacking)
+            asked = [(entry, lacking), (self._destination, gaps)][: 2 if way == "copy" else 1]
+            check_room(asked, hint=others_hint(cache, entry))
+            bring(self._store, lacking, entry, keep=keep, emit=self._without_ends)
+        way = give(entry, gaps, self._destination, way=way, keep=self._keep, emit=self._emit)
+        received, needed = missing_bytes(lacking), sum(file.size for file in wanted)
+        return Fetched(
+            files=len(self._files),
+            size=self._size,
+            kept=self._size - needed,
+            cached=needed - received,
+            received=received,
+            way=way,
+        )
+
+    def _make(self, directory: Path) -> None:
+        with blaming(directory):
+            directory.mkdir(parents=True, exist_ok=True)
+
+    def _look(self) -> list[Gap]:
+        for file in self._files:
+            self._emit(Started("fetch", file.path, file.size))
+        gaps = survey(self._files, self._destination, keep=self._keep)
+        missing = {gap.file.path for gap in gaps}
+        for file in self._files:
+            if file.path not in missing:
+                self._emit(Advanced(file.path, file.size))
+                self._emit(Finished(file.path, skipped=True))
+        return gaps
+
+    def _tell_cached(self, wanted: Sequence[File], lacking: Sequence[Gap]) -> None:
+        missing = {gap.file.path: gap.missing for gap in lacking}
+        for file in wanted:
+            self._emit(Advanced(file.path, file.size - missing.get(file.path, 0)))
+
+    def _without_ends(self, event: Event) -> None:
+        if not isinstance(event, Finished):
+            self._emit(event)
+
+    def _name_others(self) -> None:
+        wanted = {file.path for file in self._files}
+        paths = self._destination.rglob("*")
+        found = (path for path in paths if path.is_symlink() or not path.is_dir())
+        others = sorted({str(path.relative_to(self._destination)) for path in found} - wanted)
+        for name in others[:_SHOWN]:
+            self._emit(
+                Noted(f"{self._destination}: {printable(name)} is not among the files; left alone")
+            )
+        if len(others) > _SHOWN:
+            more = len(others) - _SHOWN
+            self._emit(Noted(f"{self._destination}: and {more} other files; left alone"))

@@ -1,0 +1,99 @@
+"""Holding what a registry has to what was signed: manifests byte by byte, blobs by size or hash."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from bundler.archive.image_tree import TreeManifest
+from bundler.digest import Digest
+from bundler.errors import ContentError
+from bundler.events import Advanced, Emit, Finished, Started
+from bundler.manifest import Blob
+from bundler.publish.schedule import Cargo, Place
+from bundler.publish.together import StoppedError, for_each
+from bundler.stores.base import Registry
+
+_HINT = (
+    "nothing was tagged; what the registry said when it took them was not true: ask its operator"
+)
+DAMAGED_HINT = "the registry's storage is damaged: have the blob deleted there, and run again"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AtRegistry:
+    """Looks at images that are at a registry.
+
+    Attributes:
+        registry: The one.
+        threads: How many requests at once.
+        stop: Set when other work failed.
+        emit: Told of what is read.
+    """
+
+    registry: Registry
+    threads: int
+    stop: threading.Event
+    emit: Emit
+
+    def check(self, cargo: Sequence[Cargo], *, read_back: bool) -> None:
+        """Compare all manifests and blobs of some images, whatever their tags name.
+
+        Args:
+            cargo: The images.
+            read_back: Read and hash each blob instead of asking for its size.
+
+        Raises:
+            ContentError: Something is not there, or is not what was signed.
+            DeniedError, WorldError: The registry does not let us, or cannot be reached.
+            StoppedError: ``stop`` was set meanwhile.
+        """
+        verb, item = "read back" if read_back else "check", f"{len(cargo)} images at the registry"
+        blobs = {place: blob for each in cargo for place, blob in each.blob_places}
+        total = sum(blob.size for blob in blobs.values())
+        self.emit(Started(verb, item, total if read_back else None))
+        look = partial(self._read, item) if read_back else self._ask
+        work: list[Callable[[], None]] = [
+            partial(self._manifest, each.repository, manifest)
+            for each in cargo
+            for manifest in each.tree.manifests
+        ]
+        largest_first = sorted(blobs.items(), key=lambda pair: -pair[1].size)
+        work += [partial(look, place, blob) for place, blob in largest_first]
+        for_each(lambda check: check(), work, threads=self.threads, stop=self.stop)
+        self.emit(Finished(item))
+
+    def _manifest(self, repository: str, manifest: TreeManifest) -> None:
+        found = self.registry.manifest(repository, str(manifest.digest))
+        if found is None or found.content != manifest.content:
+            raise ContentError(
+                f"{repository}@{manifest.digest}: expected the manifest at the registry, got "
+                f"{'other bytes' if found else 'nothing'}",
+                hint=_HINT,
+            )
+
+    def _ask(self, place: Place, blob: Blob) -> None:
+        size = self.registry.blob_size(place.repository, place.digest)
+        if size != blob.size:
+            raise ContentError(
+                f"{place.repository}: blob {blob.digest}: expected {blob.size} bytes at the "
+                f"registry, got {'nothing' if size is None else f'{size} bytes'}",
+                hint=_HINT,
+            )
+
+    def _read(self, item: str, place: Place, blob: Blob) -> None:
+        whole = hashlib.sha256()
+        for chunk in self.registry.read_blob(place.repository, blob.digest, blob.size):
+            if self.stop.is_set():
+                raise StoppedError(f"{place.repository}: not read back, since other work failed")
+            whole.update(chunk)
+            self.emit(Advanced(item, len(chunk)))
+        got = Digest(whole.hexdigest())
+        if got != blob.digest:
+            raise ContentError(
+                f"{place.repository}: expected blob {blob.digest} at the registry, got {got}",
+                hint=DAMAGED_HINT,
+            )

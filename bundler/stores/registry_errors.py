@@ -1,0 +1,166 @@
+"""What a registry's answers mean, in words for whoever must mend it."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+
+from bundler.errors import BundleError, DeniedError, NotFoundError, WorldError, printable
+from bundler.stores.registry_http import Answer
+from bundler.stores.registry_url import Origin
+from bundler.stores.tls import OTHER_HOST_HINT, is_of_another_host
+
+UNAUTHORIZED, FORBIDDEN, NOT_FOUND, CONFLICT = 401, 403, 404, 409
+_BAD_REQUEST, _TOO_LARGE = 400, 413
+_SHOWN = 300
+# Source: OCI distribution specification v1.1, "Error codes"; ECR's own names beside them.
+_NO_REPOSITORY = frozenset({"NAME_UNKNOWN", "RepositoryNotFoundException"})
+# Amazon ECR has no code of its own for it. Source: its API reference, CompleteLayerUpload.
+_WRONG_DIGEST = re.compile(r"DIGEST_INVALID|digests? .*\bmatch", re.IGNORECASE)
+_MISSING_CONTENT = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN"})
+_IMMUTABLE = re.compile(r"immutable|ImageTagAlreadyExists|already exists", re.IGNORECASE)
+# Source: Amazon ECR answers so, with 403, once a login is 12 hours old.
+_EXPIRED = re.compile(r"authorization token has expired", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """The errors in an answer: their codes, and all their words in one line for people."""
+
+    codes: frozenset[str]
+    text: str
+
+
+def said(answer: Answer) -> Said:
+    """Read the errors of a registry; whatever else an answer holds says nothing.
+
+    Source:
+        OCI distribution specification v1.1, "Error codes".
+    """
+    try:
+        document = json.loads(answer.content)
+        errors = [each for each in document["errors"] if isinstance(each, dict)]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return Said(frozenset(), printable(answer.reason)[:_SHOWN])
+    pairs = [(str(each.get("code") or ""), str(each.get("message") or "")) for each in errors]
+    text = "; ".join(": ".join(filter(None, pair)) for pair in pairs)
+    return Said(frozenset(code for code, _ in pairs), printable(text or answer.reason)[:_SHOWN])
+
+
+def asks_who_we_are(answer: Answer) -> bool:
+    """Tell whether another login could help: 401, and what ECR says of an old one."""
+    expired = answer.status == FORBIDDEN and _EXPIRED.search(said(answer).text) is not None
+    return answer.status == UNAUTHORIZED or expired
+
+
+def is_no_repository(answer: Answer) -> bool:
+    """Tell whether a repository must be made first."""
+    return bool(said(answer).codes & _NO_REPOSITORY)
+
+
+def is_wrong_digest(answer: Answer) -> bool:
+    """Tell whether a blob was refused since it has another digest."""
+    return answer.status == _BAD_REQUEST and _WRONG_DIGEST.search(said(answer).text) is not None
+
+
+def is_immutable_tag(answer: Answer) -> bool:
+    """Tell whether a manifest was refused since its tag is there and must not be moved.
+
+    Source:
+        Amazon ECR: 400 and TAG_INVALID, or ImageTagAlreadyExistsException; Harbor: 412; others 409.
+    """
+    if answer.status == CONFLICT:
+        return True
+    return answer.status in {400, 403, 412} and _IMMUTABLE.search(said(answer).text) is not None
+
+
+def denied(
+    place: str, answer: Answer, *, known: bool, advice: str, who: str | None = None
+) -> DeniedError:
+    """Say that a registry does not let us.
+
+    Args:
+        place: What we asked for.
+        answer: What it said.
+        known: Whether we have a login.
+        advice: What to do for a login that is taken.
+        who: Whose answer it is; None for the registry, or where that sent us.
+    """
+    who = who or _who(place, answer)
+    whom = "the login that we have" if known else "anybody without a login"
+    return DeniedError(
+        f"{place}: {who} refused {whom} ({answer.status} {said(answer).text})", hint=advice
+    )
+
+
+def unexpected(place: str, answer: Answer, *, tried: int = 1) -> BundleError:
+    """Say that an answer is none that we can go on with.
+
+    Args:
+        place: What we asked for.
+        answer: The answer.
+        tried: How often we asked.
+    """
+    words = said(answer)
+    times = f", {tried} times" if tried > 1 else ""
+    message = f"{place}: {_who(place, answer)} answered {answer.status} {words.text}{times}"
+    if is_no_repository(answer):
+        return NotFoundError(
+            f"{place}: there is no such repository ({answer.status} {words.text})",
+            hint="create it before images are pushed; in Amazon ECR publish does: registry.ecr",
+        )
+    return WorldError(message, hint=_hint(answer, words))
+
+
+def _hint(answer: Answer, words: Said) -> str:
+    if answer.status == _TOO_LARGE:
+        return (
+            "a proxy before the registry, or the registry, limits the size of a request: raise it"
+        )
+    if words.codes & _MISSING_CONTENT:
+        return "the registry lost what it had taken; run again"
+    if words.codes:
+        return "the registry's own log says more"
+    return "is that a registry, and is registry.plainHttp right?"
+
+
+def unreached(place: str, reason: str, *, tried: int) -> WorldError:
+    """Say that a registry cannot be spoken to."""
+    return WorldError(
+        f"{place}: cannot reach the registry: {reason} (tried {tried} times)",
+        hint="check registry.host, the network and the proxy settings",
+    )
+
+
+def broken(place: str, reason: str, *, tried: int) -> WorldError:
+    """Say that a transfer did not come to its end."""
+    return WorldError(
+        f"{place}: broke off: {reason} (tried {tried} times)",
+        hint="run again: what is there is not sent again",
+    )
+
+
+def no_tls(place: str, reason: str) -> WorldError:
+    """Say why there is no TLS between us and a registry."""
+    if is_of_another_host(reason):
+        detail, hint = "its certificate is of another host", f"registry.host: {OTHER_HOST_HINT}"
+    elif "CERTIFICATE_VERIFY_FAILED" in reason:
+        found = re.search(r"certificate verify failed: ([^(]*)", reason)
+        detail = f"its certificate is not trusted: {found[1].strip() if found else reason}"
+        hint = "name the CA that it is of: registry.ca in the target"
+    elif "ALERT" in reason.upper():
+        detail = "it refuses us in TLS: it wants a client certificate, or another one"
+        hint = "name one that it trusts: registry.clientCertificate and registry.clientKey"
+    else:
+        detail = "the registry does not speak TLS there"
+        hint = "registry.plainHttp: true, if it speaks plain HTTP and you trust the network"
+    return WorldError(f"{place}: {printable(detail)[:_SHOWN]}", hint=hint)
+
+
+def _who(place: str, answer: Answer) -> str:
+    """Name the server that answered: somebody else where the registry sent us on."""
+    origin = Origin.of(answer.url)
+    address = place.partition("/")[0]
+    ours = address in {f"{origin.host}:{origin.port}", str(origin).partition("://")[2]}
+    return "the registry" if ours else str(origin)

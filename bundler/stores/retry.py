@@ -1,0 +1,136 @@
+"""How long to wait for a server, when to try again, and when to give up."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+_MAX_DIGITS = 9  # of a Retry-After in seconds: thirty years
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How often and how long something is tried again.
+
+    Attributes:
+        tries: The most attempts, the first one among them.
+        base: Seconds that the first wait is shorter than; each next one may be twice as long.
+        longest: Seconds that no wait of our own choice is longer than.
+        budget: Seconds that all waits together are not longer than.
+        sleep: Waits that many seconds.
+        draw: Gives a number from 0 up to 1, another one each time.
+        now: Gives the time, to compare a server's date with.
+    """
+
+    tries: int = 10
+    base: float = 0.5
+    longest: float = 30.0
+    budget: float = 300.0
+    sleep: Callable[[float], None] = time.sleep
+    draw: Callable[[], float] = random.random
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """How many seconds a server may do nothing.
+
+    Attributes:
+        connect: Until it takes a connection.
+        idle: Until it takes the next piece of what we send, or gives the next of an answer.
+        commit: Until it answers what it must first put away: a blob of many gigabytes.
+        answer: Until an answer that we read whole is complete.
+    """
+
+    connect: float = 10.0
+    idle: float = 60.0
+    commit: float = 900.0
+    answer: float = 300.0
+
+
+@dataclass(slots=True)
+class Tries:
+    """The attempts at one thing.
+
+    Attributes:
+        patience: What they are held to.
+        failed: How many have failed.
+        waited: Seconds that we waited in all.
+    """
+
+    patience: Patience
+    failed: int = 0
+    waited: float = 0.0
+
+    def again(self, retry_after: str | None = None) -> bool:
+        """Wait after an attempt that failed.
+
+        Args:
+            retry_after: What the server said of it, as in its header.
+
+        Returns:
+            False, without waiting, where there is no attempt left or no time for what the server
+            wants.
+        """
+        self.failed += 1
+        asked = seconds_asked(retry_after, self.patience.now())
+        wait = next_wait(self.patience, self.failed, self.waited, asked)
+        if wait is None:
+            return False
+        self.patience.sleep(wait)
+        self.waited += wait
+        return True
+
+    def start_anew(self) -> None:
+        """Forget what failed: there was progress since."""
+        self.failed, self.waited = 0, 0.0
+
+
+def next_wait(
+    patience: Patience, failed: int, waited: float, asked: float | None = None
+) -> float | None:
+    """Choose how long to wait: exponential, and anywhere below that, so that crowds disperse.
+
+    Args:
+        patience: The limits.
+        failed: Attempts that failed so far, from 1.
+        waited: Seconds waited so far.
+        asked: Seconds that the server wants us to stay away; we add to them.
+
+    Returns:
+        Seconds; None to give up.
+
+    Source:
+        Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015: full jitter.
+    """
+    if failed >= patience.tries:
+        return None
+    window = min(patience.longest, patience.base * 2.0 ** (failed - 1))
+    wait = (asked or 0.0) + patience.draw() * window
+    return wait if waited + wait <= patience.budget else None
+
+
+def seconds_asked(retry_after: str | None, now: datetime) -> float | None:
+    """Read a ``Retry-After`` header: seconds, or a date.
+
+    Returns:
+        Seconds from ``now``, not below 0; None where there is no header or it is neither.
+
+    Source:
+        RFC 9110, section 10.2.3.
+    """
+    text = (retry_after or "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text) if len(text) <= _MAX_DIGITS else math.inf
+    try:
+        date = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if date.tzinfo is None:  # "-0000": UTC, of a clock that knows no zone
+        date = date.replace(tzinfo=UTC)
+    return max(0.0, (date - now).total_seconds())

@@ -1,0 +1,251 @@
+"""OCI layouts of other people on this machine: a directory, or a tar of one."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import shutil
+import tarfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Protocol
+
+from bundler.digest import Digest
+from bundler.document import Table
+from bundler.errors import ContentError, MalformedError, NotFoundError, WorldError, printable
+from bundler.jsontext import read_json
+from bundler.source import ArchiveSource, LayoutSource
+from bundler.tools.image_index import MAX_MANIFEST_BYTES, ImageReader
+
+_INDEX, _VERSION = "index.json", "oci-layout"
+_REF_NAME = "org.opencontainers.image.ref.name"
+_MAX_MEMBERS = 100_000
+NAME = "image"
+
+
+class _Files(Protocol):
+    def open(self, path: str) -> IO[bytes] | None:
+        """Open a file of the layout; None where there is none."""
+
+    def lend(self, blobs: Mapping[Digest, int], directory: Path) -> None:
+        """Make blobs readable below another directory, as ``blobs/sha256/<hex>``."""
+
+
+class LocalLayout:
+    """One image in a layout; every small blob is held to its digest as it is read."""
+
+    def __init__(self, source: LayoutSource | ArchiveSource, files: _Files) -> None:
+        self._name = str(source)
+        self._tag = source.tag
+        self._files = files
+        self._top = self._find()
+
+    @property
+    def reader(self) -> ImageReader:
+        """How its manifests and configs are read."""
+        return ImageReader(
+            name=self._name,
+            top=lambda: self._blob(self._top),
+            manifest=self._blob,
+            config=self._config,
+        )
+
+    def derive(self, taken: Digest, blobs: Mapping[Digest, int], directory: Path) -> None:
+        """Make a layout in which the image is one manifest or index of this one, as ``image``.
+
+        Args:
+            taken: That manifest or index.
+            blobs: Every blob of it with its size.
+            directory: Does not exist yet. The blobs of a directory are not copied, but linked to.
+        """
+        content = self._blob(taken)
+        own = read_json(content, name=self._name, limit=MAX_MANIFEST_BYTES).table()
+        kind = "index" if "manifests" in own else "manifest"
+        descriptor = {
+            "mediaType": own.text("mediaType", f"application/vnd.oci.image.{kind}.v1+json"),
+            "digest": str(taken),
+            "size": len(content),
+            "annotations": {_REF_NAME: NAME},
+        }
+        index = {"schemaVersion": 2, "manifests": [descriptor]}
+        with self._told("unpack"):
+            directory.mkdir()
+            self._files.lend(blobs, directory)
+            (directory / _VERSION).write_text('{"imageLayoutVersion": "1.0.0"}')
+            (directory / _INDEX).write_text(json.dumps(index))
+
+    def _find(self) -> Digest:
+        index = self._table(_INDEX)
+        self._table(_VERSION).choice("imageLayoutVersion", ("1.0.0",))
+        found = [item for item in index.tables("manifests") if self._is_named(item)]
+        if not found:
+            wanted = f"an image named {self._tag!r}" if self._tag else "an image"
+            raise NotFoundError(
+                f"{printable(self._name)}: expected {wanted} there, found none",
+                hint="check its name and tag: index.json has the names",
+            )
+        if len(found) > 1:
+            index.refuse(
+                "manifests", f"expected one image, got {len(found)}", "write the tag of one of them"
+            )
+        return found[0].parse("digest", Digest.parse)
+
+    def _is_named(self, descriptor: Table) -> bool:
+        if self._tag is None:
+            return True
+        return descriptor.table("annotations").text(_REF_NAME, "") == self._tag
+
+    def _config(self, manifest: Digest) -> bytes:
+        table = read_json(self._blob(manifest), name=self._name, limit=MAX_MANIFEST_BYTES).table()
+        return self._blob(table.table("config").parse("digest", Digest.parse))
+
+    def _blob(self, digest: Digest) -> bytes:
+        content = self._read(_path(digest))
+        got = Digest.of(content)
+        if got != digest:
+            what = f"a manifest that {_INDEX} names," if digest == self._top else "the blob"
+            raise ContentError(
+                f"{printable(self._name)}: expected {what} {digest}, got {got}",
+                hint="the layout is damaged; copy it again",
+            )
+        return content
+
+    def _table(self, path: str) -> Table:
+        name = f"{self._name}: {path}"
+        return read_json(self._read(path), name=name, limit=MAX_MANIFEST_BYTES).table()
+
+    def _read(self, path: str) -> bytes:
+        with (
+            self._told(f"read {path}"),
+            _present(self._files.open(path), f"{self._name}: {path}") as file,
+        ):
+            content = file.read(MAX_MANIFEST_BYTES + 1)
+        if len(content) > MAX_MANIFEST_BYTES:
+            raise MalformedError(
+                f"{printable(self._name)}: {path}: expected at most {MAX_MANIFEST_BYTES} bytes"
+            )
+        return content
+
+    @contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+            raise WorldError(
+                f"{printable(self._name)}: cannot {what}: {(error.strerror or '').lower()}",
+                hint="free space there, or choose another place, and run again" if full else None,
+            ) from error
+        except tarfile.TarError as error:
+            raise MalformedError(f"{printable(self._name)}: cannot {what}: {error}") from error
+
+
+@contextmanager
+def open_layout(source: LayoutSource | ArchiveSource) -> Iterator[LocalLayout]:
+    """Open a layout, whose path is absolute, while the block lasts.
+
+    Raises:
+        NotFoundError: It, or the image in it, is not there.
+        MalformedError: It is no OCI layout, or compressed, or does not say which image.
+        ContentError: A manifest is not what the layout names.
+    """
+    path = Path(source.path)
+    if isinstance(source, LayoutSource):
+        if not path.is_dir():
+            raise _missing(source, "an OCI layout there, found no such directory")
+        yield LocalLayout(source, _Folder(path))
+        return
+    require_file(source)
+    with contextlib.ExitStack() as opened:
+        try:
+            archive = opened.enter_context(tarfile.open(path, "r:"))
+        except (OSError, tarfile.TarError) as error:
+            raise MalformedError(
+                f"{printable(str(source))}: expected a tar, not compressed",
+                hint="uncompress it first",
+            ) from error
+        yield LocalLayout(source, _Archive(archive, str(source)))
+
+
+def require_file(source: ArchiveSource) -> None:
+    """Check that an archive is there.
+
+    Raises:
+        NotFoundError: It is not.
+    """
+    if not Path(source.path).is_file():
+        raise _missing(source, "an archive there, found no such file")
+
+
+def _missing(source: LayoutSource | ArchiveSource, expected: str) -> NotFoundError:
+    return NotFoundError(
+        f"{printable(str(source))}: expected {expected}",
+        hint="correct the path; in a release spec it is relative to the spec's directory",
+    )
+
+
+def _present(file: IO[bytes] | None, name: str) -> IO[bytes]:
+    if file is None:
+        raise NotFoundError(
+            f"{printable(name)}: expected that file in the layout, found none",
+            hint="the layout is not whole; copy it again",
+        )
+    return file
+
+
+class _Folder:
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def open(self, path: str) -> IO[bytes] | None:
+        try:
+            return (self._directory / path).open("rb")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def lend(self, blobs: Mapping[Digest, int], directory: Path) -> None:
+        del blobs  # whoever copies takes those that it reaches
+        (directory / "blobs").symlink_to(self._directory.absolute() / "blobs")
+
+
+class _Archive:
+    def __init__(self, archive: tarfile.TarFile, name: str) -> None:
+        self._archive = archive
+        self._name = printable(name)
+        self._members = self._list()
+
+    def open(self, path: str) -> IO[bytes] | None:
+        member = self._members.get(path)
+        return self._archive.extractfile(member) if member else None
+
+    def lend(self, blobs: Mapping[Digest, int], directory: Path) -> None:
+        (directory / "blobs" / "sha256").mkdir(parents=True)
+        for digest, size in blobs.items():
+            path = _path(digest)
+            with _present(self.open(path), f"{self._name}: {path}") as source:
+                if self._members[path].size != size:
+                    raise ContentError(
+                        f"{self._name}: {path}: expected {size} bytes, "
+                        f"got {self._members[path].size}"
+                    )
+                with (directory / path).open("wb") as out:
+                    shutil.copyfileobj(source, out, 1 << 20)
+
+    def _list(self) -> dict[str, tarfile.TarInfo]:
+        members: dict[str, tarfile.TarInfo] = {}
+        try:
+            for member in self._archive:
+                path = member.name.removeprefix("./")
+                if member.isreg() and members.setdefault(path, member) is not member:
+                    raise MalformedError(f"{self._name}: {printable(path)} is there twice")
+                if len(members) > _MAX_MEMBERS:
+                    raise MalformedError(f"{self._name}: more than {_MAX_MEMBERS} files")
+        except (OSError, tarfile.TarError, EOFError) as error:
+            raise MalformedError(f"{self._name}: expected a tar: {error}") from error
+        return members
+
+
+def _path(digest: Digest) -> str:
+    return f"blobs/sha256/{digest.hex}"

@@ -1,0 +1,1 @@
+"""Measurements against the tools that others use; ``scripts/bench`` runs them."""

@@ -1,0 +1,115 @@
+"""Real charts of other projects, as the Go modules have them that carry them; kept in the cache."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.rehearsal.errors import RehearsalError
+
+
+@dataclass(frozen=True, slots=True)
+class GoChart:
+    """A chart in a Go module.
+
+    Attributes:
+        module: With its version.
+        sum: What the module's content must be, as go.sum writes it.
+        path: Of the chart's directory in it.
+    """
+
+    module: str
+    sum: str
+    path: str
+
+    @property
+    def name(self) -> str:
+        """What its archive's name begins with, and nobody else's."""
+        return f"{self.module.rpartition('/')[2]}-{self.path.replace('/', '-')}"
+
+
+_KARPENTER = (
+    "github.com/aws/karpenter-provider-aws@v1.6.3",
+    "h1:+qI/dw3gaEEWTubxwYJUj+QBuh5yUTdBk2GBB+CLxzY=",
+)
+_KWOK = ("sigs.k8s.io/kwok@v0.7.0", "h1:+eGsNOIPapjsSzeZlOEcwbpyEVa2Vqlcafa0qIjaKV4=")
+CHARTS = {
+    "karpenter": GoChart(*_KARPENTER, "charts/karpenter"),
+    "karpenter-crd": GoChart(*_KARPENTER, "charts/karpenter-crd"),
+    "kwok": GoChart(*_KWOK, "charts/kwok"),
+    "minio": GoChart(
+        "github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c",
+        "h1:/qdoYujxF5MBLDMVLeiYJ/7fBa1HikX39Dvzb9Ji8pA=",
+        "helm/minio",
+    ),
+    "stage-fast": GoChart(*_KWOK, "charts/stage-fast"),
+    "versitygw": GoChart(
+        "github.com/versity/versitygw@v1.8.0",
+        "h1:au+wI+aybno/STsQiSm35Uu6Q6iK5MWReQxgO6SEMFc=",
+        "chart",
+    ),
+}
+
+
+def chart_archive(chart: GoChart) -> Path:
+    """Give the archive of a chart; get its module and package it the first time.
+
+    Raises:
+        RehearsalError: There is no Go or Helm here, or the module is not to be had.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "bundle-rehearsal")
+    final = cache / f"chart-{chart.name}"
+    if not final.is_dir():
+        scratch = cache / f".{final.name}.{os.getpid()}"
+        scratch.mkdir(parents=True)
+        try:
+            directory = _module(chart, scratch)
+            _run(["helm", "package", str(directory / chart.path), "-d", str(scratch / "archive")])
+            (scratch / "archive").rename(final)
+        except OSError:  # another process was quicker
+            if not final.is_dir():
+                raise
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    [archive] = final.glob("*.tgz")
+    return archive
+
+
+def _module(chart: GoChart, scratch: Path) -> Path:
+    settings = {
+        "GOMODCACHE": str(scratch / "modules"),
+        "GOCACHE": str(scratch / "build"),
+        "GOFLAGS": "-modcacherw",
+        "GOTOOLCHAIN": "local",
+        "GOWORK": "off",
+    }
+    command = [_go(), "mod", "download", "-json", chart.module]
+    told = json.loads(_run(command, settings))
+    if told["Sum"] != chart.sum:
+        raise RehearsalError(f"{chart.module}: expected {chart.sum}, got {told['Sum']}")
+    return Path(told["Dir"])
+
+
+def _go() -> str:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "bundle-rehearsal")
+    for go in (shutil.which("go"), "/usr/local/go/bin/go", *cache.glob("go-*/go/bin/go")):
+        if go and Path(go).is_file():
+            return str(go)
+    raise RehearsalError("Go: not installed; run python -m tests.rehearsal build")
+
+
+def _run(command: list[str], settings: dict[str, str] | None = None) -> str:
+    try:
+        done = subprocess.run(
+            command, env=os.environ | (settings or {}), capture_output=True, text=True, check=True
+        )
+    except FileNotFoundError:
+        raise RehearsalError(f"{command[0]}: not installed") from None
+    except subprocess.CalledProcessError as error:
+        told = (error.stderr or error.stdout).strip()
+        raise RehearsalError(f"{command[0]}: {told[-500:]}") from None
+    return done.stdout

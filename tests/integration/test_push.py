@@ -1,0 +1,628 @@
+"""Images go from the bundle straight to a real registry, and nothing is tagged before all is in."""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bundler.cli.registry import open_target_registry
+from bundler.digest import Digest
+from bundler.errors import CheckError, ConflictError, ContentError, WorldError
+from bundler.events import Advanced, Event, Finished, Started
+from bundler.publish.images import load, plan_images, require_images
+from bundler.publish.plan import State
+from bundler.publish.push import PushOptions, push_images
+from bundler.publish.push_archives import ArchivePush
+from bundler.publish.push_progress import Sent
+from bundler.publish.together import StoppedError
+from bundler.reference import ImageTag
+from bundler.stores.base import BlobContent, Registry
+from bundler.stores.login import GivenLogin, Login
+from bundler.stores.opening import open_registry
+from bundler.target import RegistryTarget
+from tests.pushable import Pushable, make_pushable
+from tests.rehearsal import registry as servers
+from tests.rehearsal.faults import Call, Stall
+from tests.rehearsal.faulty_proxy import FaultyProxy, faulty_proxy
+from tests.small_release import noise
+
+BASE, MIDDLE, OWN = noise(700_001, 1), noise(300_000, 2), noise(50_000, 3)
+OTHER, THIRD = noise(60_000, 4), noise(70_000, 5)
+IMAGES = {
+    "one:1.0": [BASE, MIDDLE, OWN],
+    "two:1.0": [BASE, OTHER],
+    "three:1.0": [THIRD, MIDDLE, OTHER],
+}
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Pushable:
+    """Give three images that share layers, and a signature of the first."""
+    return make_pushable(tmp_path_factory.mktemp("three") / "release", IMAGES, signed="one:1.0")
+
+
+@pytest.fixture
+def counted(registry: servers.Registry) -> Iterator[FaultyProxy]:
+    with faulty_proxy(registry) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def place() -> str:
+    """Give a path of this test's own in the registry."""
+    return f"push-{uuid.uuid4().hex[:12]}"
+
+
+def opened(address: str, place: str) -> Registry:
+    return open_registry(f"{address}/{place}", logins=GivenLogin(), plain_http=True)
+
+
+def push(registry: Registry, release: Pushable, **more: Any) -> dict[ImageTag, Sent]:
+    with release.open() as files:
+        return push_images(registry, files, release.images, **more)
+
+
+def uploads(proxy: FaultyProxy) -> list[str]:
+    return [call.digest for call in proxy.calls if call.took_blob]
+
+
+def written(proxy: FaultyProxy) -> list[str]:
+    """Name every request that changes something."""
+    return [call.operation for call in proxy.calls if call.method not in {"GET", "HEAD"}]
+
+
+def layer(content: bytes) -> str:
+    return str(Digest.of(content))
+
+
+def state(registry: Registry, release: Pushable) -> list[object]:
+    """Tell all that the registry has of a release: each tag, manifest and size of a blob."""
+    found: list[object] = []
+    for item in load(release.open(), release.images):
+        named = registry.manifest(item.repository, item.image.tag.tag)
+        found.append((item.image.tag, named and named.digest))
+        for place in item.manifest_places:
+            stored = registry.manifest(place.repository, str(place.digest))
+            found.append((place, stored and stored.content))
+        found += [
+            (place, registry.blob_size(place.repository, place.digest))
+            for place, _ in item.blob_places
+        ]
+    return found
+
+
+def whole(release: Pushable) -> list[object]:
+    """Tell the same as it must be."""
+    found: list[object] = []
+    for item in load(release.open(), release.images):
+        found.append((item.image.tag, item.image.digest))
+        contents = [manifest.content for manifest in item.tree.manifests]
+        found += zip(item.manifest_places, contents, strict=True)
+        found += [(place, blob.size) for place, blob in item.blob_places]
+    return found
+
+
+def test_shared_layers_are_sent_once_and_everything_is_there(
+    counted: FaultyProxy, place: str, three: Pushable
+) -> None:
+    registry = opened(counted.address, place)
+    sent = push(registry, three)
+    assert state(registry, three) == whole(three)
+    took = uploads(counted)
+    assert len(took) == len(set(took))
+    assert {layer(each) for each in (BASE, MIDDLE, OWN, OTHER, THIRD)} <= set(took)
+    mounts = [call.status for call in counted.calls if call.operation == "Mount"]
+    assert mounts == [http.client.CREATED] * 3
+    assert sent[ImageTag("two", "1.0")].mounted == len(BASE)
+    assert sent[ImageTag("three", "1.0")].mounted == len(MIDDLE) + len(OTHER)
+    distinct = {blob for item in load(three.open(), three.images) for blob in item.tree.blobs}
+    assert sum(each.sent for each in sent.values()) == sum(blob.size for blob in distinct)
+
+
+def test_tags_come_last_and_signatures_after_their_image(
+    counted: FaultyProxy, place: str, three: Pushable
+) -> None:
+    push(opened(counted.address, place), three)
+    changes = [call for call in counted.calls if call.method not in {"GET", "HEAD"}]
+    tags = [call for call in changes if call.operation == "PutManifest" and ":" not in call.digest]
+    assert changes[-4:] == tags
+    names = [(call.repository.split("/")[-1], call.digest) for call in tags]
+    assert names[:3] == [("one", "1.0"), ("two", "1.0"), ("three", "1.0")]
+    assert names[3][1].endswith(".sig")
+    proof = {"HeadBlob", "GetManifest"}
+    between = counted.calls[counted.calls.index(changes[-5]) + 1 : counted.calls.index(tags[0])]
+    assert {call.operation for call in between} == proof
+
+
+def test_a_second_push_sends_nothing(counted: FaultyProxy, place: str, three: Pushable) -> None:
+    registry = opened(counted.address, place)
+    push(registry, three)
+    counted.calls.clear()
+    sent = push(registry, three)
+    assert written(counted) == []
+    assert {(each.sent, each.mounted) for each in sent.values()} == {(0, 0)}
+
+
+def test_an_index_goes_children_first(counted: FaultyProxy, place: str, tmp_path: Path) -> None:
+    both = make_pushable(tmp_path / "release", {"one:1.0": [OWN]}, platforms=2)
+    registry = opened(counted.address, place)
+    push(registry, both)
+    assert state(registry, both) == whole(both)
+    assert len(both.images[0].platforms) == 2
+
+
+class Failing:
+    """A registry that fails for good after some uploads."""
+
+    def __init__(self, real: Registry, uploads: int) -> None:
+        self.real, self.left = real, uploads
+        self.lock = threading.Lock()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.real, name)
+
+    def upload(self, name: str, blob: BlobContent, *, advance: Any) -> None:
+        with self.lock:
+            self.left -= 1
+            if self.left < 0:
+                raise WorldError(f"{name}: the registry is full")
+        self.real.upload(name, blob, advance=advance)
+
+
+@pytest.mark.parametrize("parallel", [1, 4])
+def test_a_rerun_sends_only_what_is_missing(
+    counted: FaultyProxy, place: str, three: Pushable, parallel: int
+) -> None:
+    registry = opened(counted.address, place)
+    options = PushOptions(parallel=parallel)
+    for number in (2, 3):
+        broken: Any = Failing(registry, number)
+        with pytest.raises(WorldError, match="the registry is full"):
+            push(broken, three, options=options)
+        for image in three.images:
+            assert registry.manifest(image.tag.name, image.tag.tag) is None
+    if parallel == 1:  # else what is on its way when something fails is given up
+        assert len(uploads(counted)) == 5
+    push(registry, three, options=options)
+    took = uploads(counted)
+    assert len(took) == len(set(took))
+    assert state(registry, three) == whole(three)
+
+
+def flip(path: Path, offset: int) -> None:
+    with path.open("r+b") as stream:
+        stream.seek(offset)
+        [byte] = stream.read(1)
+        stream.seek(offset)
+        stream.write(bytes([byte ^ 1]))
+
+
+def damaged(release: Pushable, tmp_path: Path, digest: Digest) -> Pushable:
+    """Copy a release and change one byte of a blob of its first image."""
+    copy = replace(release, directory=tmp_path / "damaged")
+    shutil.copytree(release.directory, copy.directory)
+    flip(copy.archive, release.offset(release.images[0], digest))
+    return copy
+
+
+@pytest.mark.parametrize("rehash", [False, True])
+def test_with_a_wrong_byte_in_the_bundle_nothing_is_tagged(
+    counted: FaultyProxy, place: str, three: Pushable, tmp_path: Path, rehash: bool
+) -> None:
+    broken = damaged(three, tmp_path, Digest.of(OWN))
+    registry = opened(counted.address, place)
+    with pytest.raises(ContentError, match=r"containers/one__1\.0\.tar: expected blob") as caught:
+        push(registry, broken, options=PushOptions(rehash=rehash))
+    assert layer(OWN) in str(caught.value)
+    assert layer(OWN) not in uploads(counted)
+    for image in three.images:
+        assert registry.manifest(image.tag.name, image.tag.tag) is None
+    push(registry, three)
+    assert state(registry, three) == whole(three)
+
+
+def test_rehash_keeps_the_last_bytes_of_a_wrong_blob_from_the_registry(
+    counted: FaultyProxy, place: str, three: Pushable, tmp_path: Path
+) -> None:
+    broken = damaged(three, tmp_path, Digest.of(OWN))
+    with pytest.raises(ContentError):
+        push(opened(counted.address, place), broken, options=PushOptions(rehash=True))
+    sent = [call for call in counted.calls if call.digest == layer(OWN)]
+    assert not [call for call in sent if call.operation == "PutBlob" and call.status]
+
+
+def test_bytes_that_change_on_the_way_are_not_blamed_on_the_bundle(
+    registry: servers.Registry, place: str, three: Pushable
+) -> None:
+    class Garbling(Failing):
+        def upload(self, name: str, blob: BlobContent, *, advance: Any) -> None:
+            def pieces(offset: int) -> Iterator[memoryview]:
+                for piece in blob.pieces(offset):
+                    yield memoryview(bytes(len(piece)))
+
+            self.real.upload(name, replace(blob, pieces=pieces), advance=advance)
+
+    garbling: Any = Garbling(opened(registry.address, place), 0)
+    with pytest.raises(ContentError, match="itself is as signed"):
+        push(garbling, three)
+
+
+def test_a_tag_that_names_something_else_stops_everything(
+    counted: FaultyProxy, place: str, three: Pushable, tmp_path: Path
+) -> None:
+    registry = opened(counted.address, place)
+    push(registry, make_pushable(tmp_path / "other", {"two:1.0": [noise(10, 7)]}))
+    counted.calls.clear()
+    with pytest.raises(ConflictError, match=r"two:1\.0 names sha256:"):
+        push(registry, three)
+    assert written(counted) == []
+    steps = list(plan_images(registry, load(three.open(), three.images), "R"))
+    assert [step.state for step in steps].count(State.CONFLICT) == 1
+
+
+def test_a_tag_that_somebody_moves_meanwhile_stops_all_tags(
+    counted: FaultyProxy, place: str, three: Pushable, tmp_path: Path
+) -> None:
+    registry = opened(counted.address, place)
+    other = make_pushable(tmp_path / "other", {"three:1.0": [noise(10, 7)]})
+    waiting = [other]
+
+    def tell(event: Event) -> None:
+        if isinstance(event, Started) and event.verb == "check" and waiting:
+            push(registry, waiting.pop())
+
+    with pytest.raises(ConflictError, match=r"three:1\.0 names"):
+        push(registry, three, emit=tell)
+    for image in three.images[:2]:
+        assert registry.manifest(image.tag.name, image.tag.tag) is None
+
+
+def test_a_right_tag_is_left_alone_so_that_it_may_be_immutable(
+    counted: FaultyProxy, place: str, three: Pushable
+) -> None:
+    class Immutable(Failing):
+        def put_manifest(self, name: str, reference: str, kind: str, content: bytes) -> None:
+            if ":" not in reference and self.real.manifest(name, reference):
+                raise ConflictError("ImageTagAlreadyExistsException")
+            self.real.put_manifest(name, reference, kind, content)
+
+    real = opened(counted.address, place)
+    immutable: Any = Immutable(real, 100)
+    push(immutable, three)
+    push(immutable, three)
+    # Somebody else sets the tag between our look and our PUT.
+    image = three.images[0]
+    top = load(three.open(), [image])[0].tree.manifests[-1]
+
+    class Late(Immutable):
+        looks = 0
+
+        def manifest(self, name: str, reference: str) -> object:
+            if reference == image.tag.tag:
+                self.looks += 1
+                if self.looks <= 2:
+                    return None
+            return self.real.manifest(name, reference)
+
+    late: Any = Late(real, 100)
+    with three.open() as files:
+        push_images(late, files, [image])
+    stored = real.manifest(image.tag.name, image.tag.tag)
+    assert stored is not None
+    assert stored.content == top.content
+
+
+class Lying(Failing):
+    """A registry that says it took a blob, and did not."""
+
+    def upload(self, name: str, blob: BlobContent, *, advance: Any) -> None:
+        if blob.digest != Digest.of(OWN):
+            self.real.upload(name, blob, advance=advance)
+
+    def put_manifest(self, name: str, reference: str, kind: str, content: bytes) -> None:
+        if name != "one":  # a registry would refuse this manifest
+            self.real.put_manifest(name, reference, kind, content)
+
+
+def test_a_registry_that_lies_is_found_out_before_any_tag(
+    registry: servers.Registry, place: str, three: Pushable
+) -> None:
+    real = opened(registry.address, place)
+    lying: Any = Lying(real, 0)
+    with pytest.raises(ContentError, match=r"one.*got nothing"):
+        push(lying, three)
+    for image in three.images:
+        assert real.manifest(image.tag.name, image.tag.tag) is None
+
+
+def test_without_read_back_a_rotten_blob_passes_and_with_it_nothing_is_tagged(
+    place: str, three: Pushable
+) -> None:
+    with servers.registry() as server:
+        registry = opened(server.address, place)
+        broken: Any = Failing(registry, 4)
+        with pytest.raises(WorldError):
+            push(broken, three, options=PushOptions(parallel=1))
+        digest = Digest.of(BASE)
+        [data] = server.storage.rglob(f"{digest.hex}/data")
+        flip(data, 350_000)
+        with pytest.raises(ContentError, match=f"expected blob {digest} at the registry, got"):
+            push(registry, three, options=PushOptions(read_back=True))
+        for image in three.images:
+            assert registry.manifest(image.tag.name, image.tag.tag) is None
+        flip(data, 350_000)
+        push(registry, three, options=PushOptions(read_back=True))
+        assert state(registry, three) == whole(three)
+
+
+def test_a_blob_of_another_size_at_the_registry_is_named(place: str, three: Pushable) -> None:
+    with servers.registry() as server:
+        registry = opened(server.address, place)
+        push(registry, three)
+        [data] = server.storage.rglob(f"{Digest.of(BASE).hex}/data")
+        with data.open("r+b") as stream:
+            stream.truncate(1000)
+        with pytest.raises(ContentError, match=r"expected 700001 bytes at the registry, got 1000"):
+            push(registry, three)
+        steps = list(plan_images(registry, load(three.open(), three.images), "R"))
+    assert [step.state for step in steps].count(State.CONFLICT) == 2
+    assert "expected 700001 bytes" in steps[0].detail
+
+
+def delete_blob(server: servers.Registry, repository: str, content: bytes) -> None:
+    connection = http.client.HTTPConnection(server.host, server.port, timeout=30)
+    connection.request("DELETE", f"/v2/{repository}/blobs/{layer(content)}")
+    assert connection.getresponse().status == http.client.ACCEPTED
+    connection.close()
+
+
+def test_a_tag_whose_blobs_are_gone_is_to_do_and_is_healed(place: str, three: Pushable) -> None:
+    with servers.registry() as server:
+        registry = opened(server.address, place)
+        cargo = load(three.open(), three.images)
+        push(registry, three)
+        assert {s.state for s in plan_images(registry, cargo, "R")} == {State.PRESENT}
+        delete_blob(server, f"{place}/one", OWN)
+        steps = list(plan_images(registry, cargo, "R"))
+        assert [step.state for step in steps].count(State.TO_DO) == 1
+        assert (steps[0].size, steps[0].detail) == (
+            len(OWN),
+            "the tag is there, and not all that it names",
+        )
+        push(registry, three)
+        assert state(registry, three) == whole(three)
+
+
+def test_a_plan_counts_shared_bytes_once(registry: servers.Registry, three: Pushable) -> None:
+    cargo = load(three.open(), three.images)
+    steps = list(plan_images(opened(registry.address, "nowhere"), cargo, "R"))
+    distinct = {blob for item in cargo for blob in item.tree.blobs}
+    assert sum(step.size for step in steps) == sum(blob.size for blob in distinct)
+
+
+def test_nothing_is_asked_of_repositories_that_are_not_there(
+    counted: FaultyProxy, place: str, three: Pushable
+) -> None:
+    cargo = load(three.open(), three.images)
+    registry = opened(counted.address, place)
+    steps = list(plan_images(registry, cargo, "R", without={"one", "three"}))
+    assert {step.state for step in steps} == {State.TO_DO}
+    assert {call.repository for call in counted.calls} == {f"{place}/two"}
+
+
+def test_what_is_there_of_the_release_already_is_mounted(
+    counted: FaultyProxy, place: str, three: Pushable
+) -> None:
+    registry = opened(counted.address, place)
+    first, *others = three.images
+    with three.open() as files:
+        push_images(registry, files, [first])
+        sent = push_images(registry, files, others, present=[first])
+    assert sent[ImageTag("two", "1.0")].mounted == len(BASE)
+    took = uploads(counted)
+    assert len(took) == len(set(took))
+
+
+def test_from_the_extracted_bundle_it_is_the_same(
+    registry: servers.Registry, place: str, three: Pushable, tmp_path: Path
+) -> None:
+    extracted = replace(three, directory=tmp_path / "extracted")
+    extracted.directory.mkdir()
+    subprocess.run(["tar", "-xzf", three.archive, "-C", extracted.directory], check=True)
+    server = opened(registry.address, place)
+    push(server, extracted)
+    assert state(server, three) == whole(three)
+
+
+def archive_push(
+    target: RegistryTarget, own: Path, release: Pushable, login: Login | None = None
+) -> tuple[Registry, dict[ImageTag, Sent]]:
+    """Push by skopeo, as the command line puts it together."""
+    scratch = own / "scratch"
+    scratch.mkdir(parents=True)
+    found = open_target_registry(target, own, login=login, skopeo=True)
+    assert found.push_archive is not None
+    with release.open() as files:
+        sent = ArchivePush(
+            push=found.push_archive,
+            registry=found.registry,
+            files=files,
+            bundle=release.bundle,
+            scratch=scratch,
+            host=target.host,
+            options=PushOptions(),
+            stop=threading.Event(),
+            emit=lambda _: None,
+        ).send(release.images)
+    assert not list(scratch.iterdir())
+    return found.registry, sent
+
+
+def test_skopeo_brings_it_to_the_same_end(
+    registry: servers.Registry,
+    place: str,
+    three: Pushable,
+    tmp_path: Path,
+    need: Callable[[str], str],
+) -> None:
+    need("skopeo")
+    target = RegistryTarget(host=f"{registry.address}/{place}", plain_http=True)
+    server, sent = archive_push(target, tmp_path / "own", three)
+    assert state(server, three) == whole(three)
+    assert sent[ImageTag("one", "1.0")].there == 0
+    _, again = archive_push(target, tmp_path / "again", three)
+    assert {each.sent for each in again.values()} == {0}
+
+
+def test_a_login_reaches_both_engines_and_no_argument(
+    place: str,
+    three: Pushable,
+    tmp_path: Path,
+    need: Callable[[str], str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    need("skopeo")
+    with servers.registry(tls=True, auth="basic", client_tls=True) as server:
+        assert server.client is not None
+        target = RegistryTarget(
+            host=f"{server.address}/{place}",
+            ca=server.ca_file,
+            client_certificate=server.client.certificate,
+            client_key=server.client.key,
+        )
+        login = Login(server.username, server.password)
+        caplog.set_level(logging.DEBUG)
+        own = tmp_path / "own"
+        found, _ = archive_push(target, own, three, login)
+        assert state(found, three) == whole(three)
+        private = [path for path in own.rglob("*") if path.is_file()]
+        assert {path.name for path in private} == {
+            "auth.json",
+            "ca.crt",
+            "client.cert",
+            "client.key",
+        }
+        assert {path.stat().st_mode & 0o777 for path in private} == {0o600}
+        direct = replace(target, host=f"{server.address}/{place}-direct")
+        again = open_target_registry(direct, own, login=login, skopeo=False)
+        assert again.push_archive is None
+        push(again.registry, three)
+        assert state(again.registry, three) == whole(three)
+    assert "running: skopeo" in caplog.text
+    assert server.password not in caplog.text
+
+
+def test_progress_adds_up_to_what_was_missing(
+    registry: servers.Registry, place: str, three: Pushable
+) -> None:
+    events: list[Event] = []
+    push(opened(registry.address, place), three, emit=events.append)
+    totals = {e.item: e.total for e in events if isinstance(e, Started) and e.verb == "push"}
+    for item, total in totals.items():
+        assert total == sum(e.step for e in events if isinstance(e, Advanced) and e.item == item)
+    finished = [event.item for event in events if isinstance(event, Finished)]
+    assert set(totals) < set(finished)
+
+
+@pytest.mark.parametrize("moment", ["image one:1.0", "4 images at the registry"])
+def test_when_other_work_failed_nothing_is_tagged(
+    counted: FaultyProxy, place: str, three: Pushable, moment: str
+) -> None:
+    stop = threading.Event()
+
+    def tell(event: Event) -> None:
+        if isinstance(event, Finished) and event.item == moment:
+            stop.set()
+
+    with pytest.raises(StoppedError):
+        push(opened(counted.address, place), three, stop=stop, emit=tell)
+    tags = [c for c in counted.calls if c.operation == "PutManifest" and ":" not in c.digest]
+    assert tags == []
+
+
+def test_an_image_that_vanished_is_named(
+    registry: servers.Registry, place: str, three: Pushable
+) -> None:
+    server = opened(registry.address, place)
+    push(server, three)
+    require_images(server, three.images)
+    moved = replace(three.images[0], tag=ImageTag("one", "2.0"))
+    with pytest.raises(CheckError, match="got nothing"):
+        require_images(server, [moved])
+
+
+_PUSHER = """
+import pickle, sys
+from bundler.archive.bundle_files import open_bundle_files
+from bundler.publish.push import push_images
+from bundler.stores.login import GivenLogin
+from bundler.stores.opening import open_registry
+directory, bundle, images = pickle.load(open(sys.argv[1], "rb"))
+with open_bundle_files(directory, bundle) as files:
+    registry = open_registry(sys.argv[2], logins=GivenLogin(), plain_http=True)
+    try:
+        push_images(registry, files, images)
+    except KeyboardInterrupt:
+        sys.exit(130)
+print(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0])
+"""
+
+
+def pusher(release: Pushable, host: str, tmp_path: Path) -> subprocess.Popen[bytes]:
+    described = tmp_path / "release.pickle"
+    described.write_bytes(pickle.dumps((release.directory, release.bundle, release.images)))
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "empty")}
+    (tmp_path / "empty").mkdir()
+    argv = [sys.executable, "-c", _PUSHER, str(described), host]
+    return subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE)
+
+
+def test_memory_is_bounded_and_no_disk_is_used(
+    registry: servers.Registry, place: str, tmp_path: Path
+) -> None:
+    piece = noise(1 << 20, 9)
+    large = make_pushable(
+        tmp_path / "release", {"one:1.0": [piece * 80, piece[1:] * 80, piece[2:] * 80]}
+    )
+    process = pusher(large, f"{registry.address}/{place}", tmp_path)
+    peak_kib, _ = process.communicate(timeout=300)
+    assert process.returncode == 0
+    assert int(peak_kib) < 100 << 10
+    assert not list((tmp_path / "empty").iterdir())
+    assert state(opened(registry.address, place), large) == whole(large)
+
+
+def test_an_interrupt_ends_a_push_whose_registry_stalls(
+    counted: FaultyProxy, place: str, three: Pushable, tmp_path: Path
+) -> None:
+    stalled = threading.Event()
+
+    def stall(call: Call) -> Stall | None:
+        if call.operation != "PutBlob":
+            return None
+        stalled.set()
+        return Stall(seconds=30)
+
+    counted.fault = stall
+    process = pusher(three, f"{counted.address}/{place}", tmp_path)
+    assert stalled.wait(60)
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert time.monotonic() - began < 10

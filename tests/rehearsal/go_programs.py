@@ -1,0 +1,38 @@
+"""The registries and registry clients that are compiled here, since no package brings them."""
+
+from __future__ import annotations
+
+from tests.rehearsal.go_build import GoProgram
+
+DISTRIBUTION = GoProgram(
+    name="distribution",
+    title="the registry Distribution",
+    module="github.com/distribution/distribution/v3",
+    file="registry",
+    package="github.com/distribution/distribution/v3/cmd/registry",
+    takes="about a minute and a half on two cores",
+)
+CRANE = GoProgram(
+    name="crane",
+    title="crane",
+    module="github.com/google/go-containerregistry",
+    file="crane",
+    package="github.com/google/go-containerregistry/cmd/crane",
+    takes="some seconds",
+)
+REGCTL = GoProgram(
+    name="regctl",
+    title="regctl",
+    module="github.com/regclient/regclient",
+    file="regctl",
+    package="github.com/regclient/regclient/cmd/regctl",
+    takes="some seconds",
+)
+REFERRERS = GoProgram(
+    name="referrers",
+    title="crane's registry with the referrers API",
+    module="github.com/google/go-containerregistry",
+    file="referrers",
+    takes="some seconds",
+)
+PROGRAMS = (DISTRIBUTION, CRANE, REGCTL, REFERRERS)
