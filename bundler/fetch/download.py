@@ -80,10 +80,13 @@ class _Bringing:
         self._keep = keep
         self._emit = emit
         self._stopped = threading.Event()
+        # The kernel lets one thread at a time write to a file, and the others spin until then.
+        self._writing: dict[str, threading.Lock] = {}
 
     def run(self, gaps: Sequence[Gap]) -> list[str]:
         """Bring all parts; gives what is wrong, by file and part."""
         left = {gap.file.path: len(gap.parts) for gap in gaps}
+        self._writing = {path: threading.Lock() for path in left}
         faults: dict[str, dict[int, str]] = {gap.file.path: {} for gap in gaps}
         for gap in gaps:
             if not gap.parts:
@@ -131,7 +134,7 @@ class _Bringing:
             for chunk in self._source.read(file.key, span.offset, span.length):
                 if self._stopped.is_set():
                     return
-                with blaming(f"{partial} at offset {offset}"):
+                with self._writing[file.path], blaming(f"{partial} at offset {offset}"):
                     _write(descriptor, chunk, offset)
                 whole.update(chunk)
                 offset += len(chunk)

@@ -355,6 +355,12 @@ class TestLies:
             with pytest.raises(WorldError, match="answered 400"):
                 registry.upload("atlas", blob_of(CONTENT), advance=lambda _: None)
 
+    def test_what_was_not_read_does_not_meet_the_next_request(self, scripted: Scripted) -> None:
+        scripted.script = lambda _: Reply(status=404, body=b"x" * (1 << 20))
+        registry = scripted.open(patience=Patience(tries=1))
+        for _ in range(2):
+            assert registry.manifest("atlas", "1.0.0") is None
+
     def test_words_that_move_a_cursor_are_not_passed_on(self, scripted: Scripted) -> None:
         scripted.script = lambda _: error(400, "DENIED", "\\u001b[2J\\nok")
         with pytest.raises(WorldError) as caught:

@@ -143,8 +143,15 @@ class TestPasswords:
 
     def test_threads_renew_it_once(self, scripted: Scripted) -> None:
         logins = Renewable()
-        good = f"Basic {base64.b64encode(b'me:2').decode()}"
-        scripted.script = lambda seen: asks_for_password(seen, lambda login: login == good)
+        all_refused = threading.Barrier(8)
+
+        def script(seen: Seen) -> Reply | None:
+            if seen.login == f"Basic {base64.b64encode(b'me:1').decode()}":
+                all_refused.wait(timeout=20)
+                return asks_for_password(seen, lambda _: False)
+            return asks_for_password(seen, bool)
+
+        scripted.script = script
         registry = scripted.open(logins)
         threads = [
             threading.Thread(target=registry.manifest, args=("atlas", "1.0.0")) for _ in range(8)

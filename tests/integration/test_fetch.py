@@ -176,6 +176,8 @@ class TestCheckpoint:
             synced.append((status.st_ino, (destination / WEIGHTS).exists()))
             fsync(descriptor)
 
+        destination.mkdir(parents=True)
+        (destination / f".{WEIGHTS}.partial").write_bytes(FILES[WEIGHTS])  # of a run that died
         monkeypatch.setattr(os, "fsync", watch)
         fetch_checkpoint(published, source, destination, checkpoint=CHECKPOINT)
         assert ((destination / WEIGHTS).stat().st_ino, False) in synced
