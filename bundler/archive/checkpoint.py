@@ -166,7 +166,7 @@ def _size(source: SourceFile) -> int:
         return source.real.stat().st_size
 
 
-def _frame_digest(reader: RandomReader, checkpoint: Checkpoint) -> Digest:
+def _frame_digest(reader: Reader, checkpoint: Checkpoint) -> Digest:
     frame = hashlib.sha256()
     end = 0
     for file in sorted(checkpoint.files, key=lambda file: file.offset):
@@ -177,7 +177,7 @@ def _frame_digest(reader: RandomReader, checkpoint: Checkpoint) -> Digest:
 
 
 def _check_part(
-    reader: RandomReader, archive: str, file: CheckpointFile, span: Span
+    reader: Reader, archive: str, file: CheckpointFile, span: Span
 ) -> Fault | None:
     offset = file.offset + span.offset
     expected = file.parts[span.number - 1]

@@ -9,19 +9,19 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import TYPE_CHECKING, BinaryIO
 
 from bundler.archive.descriptors import open_below, open_descriptor
 from bundler.archive.page_cache import drop_behind
+from bundler.archive.reader import READ_BYTES as READ_BYTES
+from bundler.archive.reader import WINDOW_BYTES as WINDOW_BYTES
+from bundler.archive.reader import Reader, ReaderSlice
 from bundler.archive.trouble import blaming
 from bundler.errors import ContentError, MalformedError, printable
 
 if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer, WriteableBuffer
+    from _typeshed import ReadableBuffer
 
-READ_BYTES = 1 << 20
-# What a read leaves in memory at most, where it was not before.
-WINDOW_BYTES = 64 << 20
 # Source: Linux, include/uapi/linux/fs.h, RWF_DONTCACHE (6.14): written pages leave the page cache.
 _RWF_DONTCACHE = 0x80
 _TEMP_NAME_CHARS = 40
@@ -147,7 +147,7 @@ def cut_short(path: Path, expected: int, got: int) -> ContentError:
     )
 
 
-class RandomReader:
+class RandomReader(Reader):
     """A regular file read by position, from any number of threads, with a descriptor of its own.
 
     Attributes:
@@ -166,19 +166,8 @@ class RandomReader:
         )
         self.size = os.fstat(self._descriptor).st_size
 
-    def read_at(self, offset: int, length: int) -> bytes:
-        """Read exactly ``length`` bytes.
-
-        Raises:
-            ContentError: The file ends before.
-            WorldError: The disk fails; the message names the offset.
-        """
-        buffer = bytearray(length)
-        self.readv(offset, [memoryview(buffer)])
-        return bytes(buffer)
-
     def readv(self, offset: int, buffers: Sequence[memoryview]) -> None:
-        """Fill up to 1024 buffers, one behind the other; raises as ``read_at`` does."""
+        """Fill buffers; raises as ``Reader`` says."""
         wanted, done = sum(map(len, buffers)), 0
         while done < wanted:
             with blaming(f"{self.path} at offset {offset + done}"):
@@ -186,25 +175,6 @@ class RandomReader:
             if not count:
                 raise cut_short(self.path, offset + wanted, offset + done)
             done += count
-
-    def pieces(self, offset: int, length: int) -> Iterator[memoryview]:
-        """Read a range 1 MiB at a time, into one buffer: each piece is good until the next one.
-
-        What was not in memory before is not left there. Raises as ``read_at`` does.
-        """
-        buffer = memoryview(bytearray(min(length, READ_BYTES)))
-        for window in range(0, length, WINDOW_BYTES):
-            end = min(window + WINDOW_BYTES, length)
-            with self.drop_behind(offset + window, end - window):
-                for done in range(window, end, READ_BYTES):
-                    view = buffer[: end - done]
-                    self.readv(offset + done, [view])
-                    yield view
-
-    def read_some(self, offset: int, buffer: WriteableBuffer) -> int:
-        """Read what one call gives; 0 only at the end of the file."""
-        with blaming(f"{self.path} at offset {offset}"):
-            return os.preadv(self._descriptor, [buffer], offset)
 
     def drop_behind(self, offset: int, length: int) -> AbstractContextManager[None]:
         """Read a range in this block without leaving it in memory, unless it was there before."""
@@ -215,12 +185,6 @@ class RandomReader:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def _unfilled(buffers: Sequence[memoryview], done: int) -> Sequence[memoryview]:
@@ -234,60 +198,19 @@ def _unfilled(buffers: Sequence[memoryview], done: int) -> Sequence[memoryview]:
     return []
 
 
-class FileSlice(io.RawIOBase):
-    """A part of a file as a stream that can be read and sought, with a descriptor of its own.
+class FileSlice(ReaderSlice):
+    """A part of a file as a stream that can be read and sought, with a descriptor of its own."""
 
-    Reading raises ContentError where the file ends before the slice does, and WorldError with path
-    and offset where the disk fails. For one thread at a time.
-    """
-
-    _reader: RandomReader | None = None
+    _file: RandomReader | None = None
 
     def __init__(self, path: Path, offset: int, length: int) -> None:
-        super().__init__()
         if min(offset, length) < 0:
             raise ValueError(f"slice of {length} bytes from {offset}: expected 0 or more")
-        self._path = path
-        self._reader = RandomReader(path)
-        self._offset = offset
-        self._length = length
-        self._position = 0
-
-    def readable(self) -> bool:
-        """Say yes."""
-        return True
-
-    def seekable(self) -> bool:
-        """Say yes."""
-        return True
-
-    def tell(self) -> int:
-        """Give the position, counted from the start of the slice."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Move to a position, counted from the start of the slice."""
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._length}[whence]
-        if start + offset < 0:
-            raise ValueError(f"position {start + offset}: expected 0 or more")
-        self._position = start + offset
-        return self._position
-
-    def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """Fill a buffer from the position on; 0 only at the end of the slice."""
-        left = max(0, self._length - self._position)
-        view = memoryview(buffer).cast("B")[:left]
-        if self._reader is None:
-            raise ValueError("read of a closed slice")
-        count = self._reader.read_some(self._offset + self._position, view)
-        if view and not count:
-            raise cut_short(self._path, self._offset + self._length, self._offset + self._position)
-        self._position += count
-        return count
+        self._file = RandomReader(path)
+        super().__init__(self._file, offset, length)
 
     def close(self) -> None:
         """Give the descriptor back."""
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
+        if self._file is not None:
+            self._file.close()
         super().close()

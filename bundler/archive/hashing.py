@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
-from bundler.archive.files import RandomReader
+from bundler.archive.reader import Reader
 from bundler.digest import Digest
 
 if TYPE_CHECKING:
@@ -41,14 +41,14 @@ def in_threads(work: Callable[[J], R], jobs: Iterable[J]) -> Iterator[R]:
                 future.cancel()
 
 
-def digest_of(reader: RandomReader, offset: int, length: int) -> Digest:
+def digest_of(reader: Reader, offset: int, length: int) -> Digest:
     """Hash a range of a file; raises as ``feed`` does."""
     whole = hashlib.sha256()
     feed(whole, reader, offset, length)
     return Digest(whole.hexdigest())
 
 
-def feed(whole: Hash, reader: RandomReader, offset: int, length: int) -> None:
+def feed(whole: Hash, reader: Reader, offset: int, length: int) -> None:
     """Give a range of a file to a hash, in reads of 1 MiB.
 
     Raises:

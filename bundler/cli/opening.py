@@ -14,7 +14,9 @@ import click
 from bundler.cli.options import read_given
 from bundler.cli.registry import open_target_registry
 from bundler.process import Run, run
-from bundler.publish import Allowances, Destination, WantedSecret, read_secrets
+from bundler.publish.destination import Destination
+from bundler.publish.pointer import Allowances
+from bundler.publish.secrets import WantedSecret, read_secrets
 from bundler.release import TrustedRelease, open_release
 from bundler.signing.keys import MAX_KEY_BYTES, PublicKey, read_public_key
 from bundler.spec import Spec, read_spec

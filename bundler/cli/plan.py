@@ -21,7 +21,9 @@ from bundler.cli.options import (
 from bundler.cli.registry import login_options, read_login
 from bundler.cli.render import Watcher
 from bundler.errors import CHANGES_PENDING, ConflictError, printable
-from bundler.publish import Allowances, Plan, State, Step, make_plan, require_no_conflicts
+from bundler.publish.plan import Plan, State, Step, require_no_conflicts
+from bundler.publish.planning import make_plan
+from bundler.publish.pointer import Allowances
 from bundler.sizes import size_text
 
 _MARKS = {State.PRESENT: ("=", "green"), State.TO_DO: ("+", "yellow"), State.CONFLICT: ("!", "red")}

@@ -24,7 +24,9 @@ from bundler.cli.registry import login_options, read_login
 from bundler.cli.render import Watcher
 from bundler.errors import CHANGES_PENDING
 from bundler.jsontext import read_json
-from bundler.publish import DEFAULT_OPTIONS, Plan, PushOptions, publish, require_no_conflicts
+from bundler.publish.carry_out import publish
+from bundler.publish.plan import Plan, require_no_conflicts
+from bundler.publish.push import DEFAULT_OPTIONS, PushOptions
 from bundler.receipt import MAX_RECEIPT_BYTES, Receipt, encode_receipt
 from bundler.target import Target
 

@@ -28,19 +28,13 @@ from bundler.errors import (
 )
 from bundler.events import Emit, Event, Noted, Started
 from bundler.parts import MIB, Span, s3_checksum
-from bundler.publish import (
-    DEFAULT_OPTIONS,
-    Allowances,
-    Destination,
-    Kind,
-    Plan,
-    PushOptions,
-    State,
-    make_plan,
-    publish,
-    read_secrets,
-)
-from bundler.publish.pointer import NOTHING_ALLOWED
+from bundler.publish.carry_out import publish
+from bundler.publish.destination import Destination
+from bundler.publish.plan import Kind, Plan, State
+from bundler.publish.planning import make_plan
+from bundler.publish.pointer import NOTHING_ALLOWED, Allowances
+from bundler.publish.push import DEFAULT_OPTIONS, PushOptions
+from bundler.publish.secrets import read_secrets
 from bundler.receipt import Receipt, decode_receipt
 from bundler.reference import ImageTag, S3Prefix
 from bundler.release import TrustedRelease, open_release, signature_name

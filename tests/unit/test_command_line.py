@@ -22,7 +22,7 @@ from bundler.cli.plainly import tell_plainly
 from bundler.cli.render import Watcher
 from bundler.digest import Digest
 from bundler.events import Noted
-from bundler.publish import Kind, Plan, State, Step
+from bundler.publish.plan import Kind, Plan, State, Step
 
 FORMAT_1 = Path(__file__).parents[1] / "data" / "format-1"
 BUNDLE = Path(sys.prefix, "bin", "bundle")

@@ -28,10 +28,10 @@ from bundler.errors import (
 from bundler.events import ignore
 from bundler.faults import Fault
 from bundler.manifest import MANIFEST_NAME, Blob, BundleFile, Image, Manifest
-from bundler.publish import PushOptions
 from bundler.publish.destination import PushArchive
 from bundler.publish.images import plan_images
 from bundler.publish.plan import Kind, Plan, State, Step, require_no_conflicts
+from bundler.publish.push import PushOptions
 from bundler.publish.push_archives import ArchivePush
 from bundler.publish.schedule import Cargo
 from bundler.publish.secrets import read_secrets

@@ -14,7 +14,7 @@ from bundler.cli.plan import command as plan
 from bundler.cli.publish import command as publish
 from bundler.cli.registry import login_options, open_target_registry, read_login
 from bundler.errors import MalformedError
-from bundler.publish import PushOptions
+from bundler.publish.push import PushOptions
 from bundler.stores.login import Login
 from bundler.target import EcrTarget, RegistryTarget
 

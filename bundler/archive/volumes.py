@@ -1,0 +1,209 @@
+"""Archives that were cut into volumes: found in several places, judged as a set, opened as one.
+
+Names and sizes judge here; what the volumes hold is judged by the signed digests of the archive.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from bundler.archive.files import RandomReader
+from bundler.archive.kinds import FILE, NOTHING, kind_of
+from bundler.archive.reader import Reader
+from bundler.archive.trouble import blaming
+from bundler.archive.volume_names import VolumeName, parse_volume_name
+from bundler.archive.volume_reader import Segment, VolumeReader
+from bundler.archive.zstd_reader import ZstdReader
+from bundler.archive.zstd_volume import ZstdIndex, read_index
+from bundler.errors import ContentError, MalformedError, printable
+from bundler.faults import Fault
+
+VOLUMES_HINT = "bring the volumes that are named; --volumes DIR says where else to look"
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """One volume that can be used.
+
+    Attributes:
+        path: Where it lies.
+        offset, length: Which bytes of the archive it carries.
+    """
+
+    path: Path
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeSet:
+    """The volumes of one archive, wherever they lie.
+
+    Attributes:
+        archive, size: File name and bytes of the archive.
+        compressed: Whether they hold zstd frames rather than the bytes themselves.
+        volumes: Those that can be used, in order.
+        faults: What is missing, of another size, doubled, or of another split.
+    """
+
+    archive: str
+    size: int
+    compressed: bool
+    volumes: tuple[Volume, ...]
+    faults: tuple[Fault, ...]
+
+    @property
+    def name(self) -> str:
+        """The file name of the archive."""
+        return self.archive
+
+
+Place = Path | VolumeSet
+
+
+def open_place(place: Place, *, partly: bool = False) -> Reader:
+    """Open an archive, whether it is one file or volumes.
+
+    Args:
+        place: Where it lies.
+        partly: Whether volumes may be missing; reading there raises ContentError.
+
+    Raises:
+        ContentError: Volumes are missing or wrong; the message names all of them.
+        NotFoundError, MalformedError, WorldError: A file is not there, no plain file, or cannot be
+            opened.
+    """
+    if isinstance(place, Path):
+        return RandomReader(place)
+    if place.faults and not partly:
+        raise ContentError("\n".join(map(str, place.faults)), hint=VOLUMES_HINT)
+    with ExitStack() as opened:
+        segments = []
+        for volume in place.volumes:
+            reader = opened.enter_context(_open_volume(volume, compressed=place.compressed))
+            segments.append(Segment(printable(volume.path.name), volume.offset, reader))
+        opened.pop_all()
+    return VolumeReader(place.archive, segments, place.size)
+
+
+def locate(archive: str, size: int, directories: Sequence[Path]) -> Place | None:
+    """Find an archive: whole in one of some directories, or else in volumes over all of them.
+
+    Args:
+        archive: Its file name.
+        size: Its signed size, in bytes.
+        directories: Where to look, in this order; links and mount points will do.
+
+    Raises:
+        WorldError: A directory cannot be read.
+    """
+    for directory in directories:
+        if os.path.lexists(directory / archive):
+            return directory / archive
+    return find_volumes(archive, size, directories)
+
+
+def find_volumes(archive: str, size: int, directories: Sequence[Path]) -> VolumeSet | None:
+    """Find the volumes of an archive, and judge them as a set; None where there is not one.
+
+    Raises:
+        WorldError: A directory or a volume cannot be read.
+    """
+    found: dict[VolumeName, list[Path]] = {}
+    for path in _entries(directories):
+        name = parse_volume_name(path.name)
+        if name is not None and name.archive == archive:
+            found.setdefault(name, []).append(path)
+    if not found:
+        return None
+    splits = [
+        list(names) for _, names in groupby(sorted(found), lambda n: (n.count, n.compressed))
+    ]
+    chosen = max(splits, key=len)
+    faults = [
+        _fault(name, expected=f"a volume of the split into {chosen[0].count}", got="another split")
+        for split in splits
+        if split is not chosen
+        for name in split
+    ]
+    first = chosen[0]
+    judge = _Compressed if first.compressed else _Plain
+    judged = judge(archive, size, first.count, {name.number: found[name] for name in chosen})
+    return VolumeSet(
+        archive=archive,
+        size=size,
+        compressed=first.compressed,
+        volumes=tuple(judged.volumes),
+        faults=(*judged.faults, *faults),
+    )
+
+
+def _open_volume(volume: Volume, *, compressed: bool) -> Reader:
+    reader: Reader = ZstdReader(volume.path) if compressed else RandomReader(volume.path)
+    if reader.size != volume.length:
+        reader.close()
+        raise ContentError(
+            f"{printable(str(volume.path))}: expected {volume.length} bytes, got {reader.size}",
+            hint="the volume changed while it was read",
+        )
+    return reader
+
+
+def _entries(directories: Sequence[Path]) -> Iterator[Path]:
+    """Give what lies in some directories; one that is named twice is looked at once."""
+    seen = set()
+    for directory in directories:
+        with blaming(directory):
+            status = directory.stat()
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            yield from sorted(directory.iterdir())
+
+
+def _fault(name: VolumeName, *, expected: str, got: str, offset: int | None = None) -> Fault:
+    return Fault(
+        archive=name.archive, volume=str(name), offset=offset, expected=expected, got=got
+    )
+
+
+class _Judged:
+    """What both kinds of sets share: every number is there once, and is a plain file."""
+
+    compressed = False
+
+    def __init__(self, archive: str, size: int, count: int, paths: dict[int, list[Path]]) -> None:
+        self._archive = archive
+        self._size = size
+        self._count = count
+        self.faults: list[Fault] = []
+        self.volumes: list[Volume] = []
+        self._paths: dict[int, tuple[Path, int]] = {}
+        for number, places in sorted(paths.items()):
+            if len(places) > 1:
+                got = f"{len(places)}: {', '.join(map(str, places))}"
+                self._blame(number, expected="one file of this name", got=got)
+            self._keep(number, places[0])
+        self._judge(paths.keys())
+
+    def _keep(self, number: int, path: Path) -> None:
+        with blaming(path):
+            status = path.lstat()
+        kind = kind_of(status.st_mode)
+        if kind == FILE:
+            self._paths[number] = (path, status.st_size)
+        else:
+            self._blame(number, expected=FILE, got=kind)
+
+    def _judge(self, named: Iterator[int] | object) -> None:
+        raise NotImplementedError
+
+    def _blame(self, number: int, *, expected: str, got: str, offset: int | None = None) -> None:
+        name = VolumeName(self._archive, self._count, self.compressed, number)
+        self.faults.append(_fault(name, expected=expected, got=got, offset=offset))
