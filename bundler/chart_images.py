@@ -26,7 +26,8 @@ def with_chart_images(spec: Spec, found: Mapping[str, Sequence[str]]) -> Spec:
         found: References that each chart names, by the chart's source.
 
     Raises:
-        MalformedError: An image cannot be called what it would be, or two would be called the same.
+        MalformedError: An image cannot be called what it would be, two would be called the same,
+            or two charts want one in different ways.
     """
     wanted = [
         _Wanted(chart, reference, parse_reference(reference))
@@ -66,12 +67,16 @@ def _image(source: RegistrySource, wanted: Sequence[_Wanted]) -> ImageSpec:
     names = dict(name for item in wanted for name in _names(item))
     if len(set(names.values())) > 1:
         raise MalformedError(f"image {source}: `names:` give it two: {', '.join(names.values())}")
+    if len({chart.fetch for chart in charts}) > 1:
+        raise MalformedError(
+            f"image {source}: {' and '.join(chart.source for chart in charts)} name it and do not "
+            "say alike how to take it",
+            hint="give them the same platform, attached and plainHttp, or list it in `images:`",
+        )
     return ImageSpec(
         tag=_tag(source, next(iter(names.values()), ""), charts[0]),
         source=source,
-        platform=charts[0].platform,
-        attached=any(chart.attached for chart in charts),
-        plain_http=any(chart.plain_http for chart in charts),
+        fetch=charts[0].fetch,
     )
 
 

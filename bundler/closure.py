@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from bundler.digest import Digest
-from bundler.errors import printable
-from bundler.image_reference import covers, parse_reference
-from bundler.images_named import NamedImage
+from bundler.errors import CheckError, printable
+from bundler.image_reference import NamedImage, covers, parse_reference
 from bundler.source import RegistrySource
+
+_SCHEME = "docker://"
 
 
 class Sourced(Protocol):
@@ -57,6 +58,24 @@ def listed(places: Iterable[NamedImage]) -> str:
     return printable("; ".join(dict.fromkeys(map(str, places))))
 
 
+def require_linked(
+    named: Iterable[NamedImage],
+    find: Callable[[str], T | None],
+    *,
+    problem: str,
+    hint: str | None = None,
+) -> tuple[Link[T], ...]:
+    """Look up every image that is named, as ``link`` does, and refuse if one is not there.
+
+    Raises:
+        CheckError: The message is ``problem`` with all such places.
+    """
+    links = link(named, find)
+    if absent := missing(links):
+        raise CheckError(f"{problem}: {listed(absent)}", hint=hint)
+    return links
+
+
 def by_source(images: Iterable[S]) -> Callable[[str], S | None]:
     """Find images by references to where they came from.
 
@@ -78,9 +97,9 @@ def by_source(images: Iterable[S]) -> Callable[[str], S | None]:
 
 
 def _pinned(image: Sourced) -> RegistrySource | None:
-    if not image.source.startswith("docker://"):
+    if not image.source.startswith(_SCHEME):
         return None
-    return parse_reference(image.source).at(image.source_digest)
+    return parse_reference(image.source.removeprefix(_SCHEME)).at(image.source_digest)
 
 
 def _same(source: RegistrySource, wanted: RegistrySource) -> bool:

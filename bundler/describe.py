@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bundler.archive.files import read_limited
+from bundler.archive.volume_names import parse_volume_name
+from bundler.archive.volumes import VolumeSet, locate
 from bundler.errors import ContentError, printable
 from bundler.jsontext import read_json
 from bundler.manifest import (
@@ -45,12 +46,14 @@ class Description:
         signatures: The ``key8`` of each key that vouches for it; empty where no key was given,
             and then anybody may have written it.
         present: Which archives are here, by file name.
+        volumes: Those of them that lie in volumes.
     """
 
     manifest: Manifest
     archive: str | None
     signatures: tuple[str, ...]
     present: frozenset[str]
+    volumes: Mapping[str, VolumeSet] = field(default_factory=dict)
 
     def sections(self) -> tuple[Section, ...]:
         """Give it as tables for people, in the order to show them."""
@@ -78,6 +81,9 @@ class Description:
             "archive": self.archive,
             "signatures": list(self.signatures),
             "present": sorted(self.present),
+            "volumes": {
+                name: _volumes_to_dict(found) for name, found in sorted(self.volumes.items())
+            },
             "manifest": manifest,
         }
 
@@ -99,14 +105,26 @@ class Description:
 
     def _archives(self) -> Section:
         rows = [
-            (name, size_text(size), digest.id16, "yes" if name in self.present else "no")
+            (name, size_text(size), digest.id16, self._here(name))
             for name, (size, digest) in self.manifest.archives.items()
         ]
         return _section("Archives", ("file", "size", "sha256", "here"), rows)
 
+    def _here(self, archive: str) -> str:
+        if archive in self.volumes:
+            found = self.volumes[archive]
+            wrong = {fault.volume for fault in found.faults}
+            bad = f", {len(wrong)} missing or wrong" if wrong else ""
+            return f"{len(found.volumes)} volumes{bad}"
+        return "yes" if archive in self.present else "no"
+
 
 def describe_path(
-    path: Path, keys: Sequence[PublicKey] = (), *, release_dir: Path | None = None
+    path: Path,
+    keys: Sequence[PublicKey] = (),
+    *,
+    release_dir: Path | None = None,
+    elsewhere: Sequence[Path] = (),
 ) -> Description:
     """Describe a release directory, or one archive by the manifest beside it.
 
@@ -114,6 +132,7 @@ def describe_path(
         path: A release directory or an archive.
         keys: Keys to trust; with none the manifest is shown as it is, and said to be unverified.
         release_dir: Where SHA256SUMS and MANIFEST.json lie, where not in or beside ``path``.
+        elsewhere: Where else archives, or volumes of them, may lie.
 
     Raises:
         UntrustedError: Keys were given, and none of them signed it.
@@ -122,15 +141,40 @@ def describe_path(
     """
     directory = find_release(path, release_dir)
     manifest, signatures = _read(directory, keys)
-    archive = None if path.is_dir() else path.name
+    archive = None if path.is_dir() else _archive_name(path.name)
     if archive is not None and archive not in manifest.archives:
         raise ContentError(
             f"{shown(path)}: expected an archive of this release "
             f"({', '.join(manifest.archives)}), got {printable(archive)}"
         )
     place = path if archive is None else path.parent
-    present = frozenset(name for name in manifest.archives if os.path.lexists(place / name))
-    return Description(manifest=manifest, archive=archive, signatures=signatures, present=present)
+    found = {
+        name: locate(name, size, digest, [place, *elsewhere])
+        for name, (size, digest) in manifest.archives.items()
+    }
+    return Description(
+        manifest=manifest,
+        archive=archive,
+        signatures=signatures,
+        present=frozenset(name for name, item in found.items() if item is not None),
+        volumes={name: item for name, item in found.items() if isinstance(item, VolumeSet)},
+    )
+
+
+def _archive_name(name: str) -> str:
+    volume = parse_volume_name(name)
+    return name if volume is None else volume.archive
+
+
+def _volumes_to_dict(found: VolumeSet) -> dict[str, object]:
+    return {
+        "compressed": found.compressed,
+        "files": [
+            {"path": shown(item.path), "offset": item.offset, "size": item.length}
+            for item in found.volumes
+        ],
+        "faults": [printable(str(fault)) for fault in found.faults],
+    }
 
 
 def _read(directory: Path, keys: Sequence[PublicKey]) -> tuple[Manifest, tuple[str, ...]]:

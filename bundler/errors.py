@@ -12,6 +12,7 @@
        |- DeniedError             9
        `- ToolError               9
           |- ToolNotFoundError    9
+          |- ToolTimeoutError     9
           `- ToolFailedError      9
 
 The number is the exit status of the command. Click keeps 2 for wrong usage, 10 says that a plan has
@@ -117,13 +118,24 @@ class ToolNotFoundError(ToolError):
         self.program = program
 
 
-class ToolFailedError(ToolError):
-    """A program ended with a status other than 0."""
+class ToolTimeoutError(ToolError):
+    """A program did not end in time, and was killed."""
 
-    def __init__(self, argv: Sequence[str], status: int, stderr: str) -> None:
+    def __init__(self, program: str, seconds: float) -> None:
+        super().__init__(f"{program} did not end within {seconds:g} s")
+
+
+class ToolFailedError(ToolError):
+    """A program ended with a status other than 0.
+
+    What it wrote to standard output is kept and not shown: that is its result, and may be a secret.
+    """
+
+    def __init__(self, argv: Sequence[str], status: int, stderr: str, stdout: str = "") -> None:
         lines = [printable(line) for line in stderr.strip().splitlines()]
         tail = "; ".join(lines[-_STDERR_LINES_SHOWN:])
         super().__init__(f"{argv[0]} ended with status {status}: {tail or '(no message)'}")
         self.command = shlex.join(argv)
         self.status = status
         self.stderr = stderr
+        self.stdout = stdout

@@ -18,6 +18,8 @@ class Fault:
         offset: Where in the archive the differing range starts, in bytes; None for a whole file.
         expected: What was signed: a digest, a size, a name.
         got: What is there.
+        volume: File name of the volume, or of those, that hold the range; None where the archive
+            is one file.
     """
 
     archive: str
@@ -26,6 +28,7 @@ class Fault:
     offset: int | None = None
     expected: str
     got: str
+    volume: str | None = None
 
     def __str__(self) -> str:
         place = [self.archive if self.path is None else f"{self.archive}: {self.path}"]
@@ -33,5 +36,7 @@ class Fault:
             place.append(f"part {self.part}" if self.path is not None else f"slice {self.part}")
         if self.offset is not None:
             place.append(f"at offset {self.offset}")
+        if self.volume is not None:
+            place.append(f"in {self.volume}")
         where = ", ".join(place)
         return f"{printable(where)}: expected {printable(self.expected)}, got {printable(self.got)}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from bundler.digest import Digest
 from bundler.document import Table
+from bundler.image_reference import parse_reference
 from bundler.manifest import require_unique
 from bundler.manifest_charts import ChartRules, from_rules, to_rules
 from bundler.reference import ImageTag, file_name, plain_text
@@ -27,6 +28,9 @@ class LockedChartImage:
     tag: ImageTag
     digest: Digest
     found_in: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        parse_reference(self.reference)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

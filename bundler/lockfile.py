@@ -19,58 +19,20 @@ from bundler.lock_charts import (
     require_unique_charts,
     to_locked_chart,
 )
+from bundler.lock_images import (
+    LOCK_HINT,
+    LockedImage,
+    describe_image,
+    from_locked_image,
+    to_locked_image,
+)
 from bundler.manifest import require_unique
-from bundler.reference import ImageTag, file_name, image_tag, relative_path
+from bundler.reference import ImageTag, file_name, relative_path
 from bundler.source import local_path
-from bundler.spec import ImageSpec, Spec
+from bundler.spec import Spec
 
 LOCK_FORMAT = 1
 MAX_LOCK_BYTES = 64 << 20
-_HINT = "run `bundle lock` to pin what the spec says now"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LockedAttached:
-    """What is attached to an image: a signature, an attestation, or all that refers to it.
-
-    Attributes:
-        tag: What its registry calls it, or would: ``sha256-<hex>``, with ``.sig`` and the like.
-        subject: Digest of the manifest that it is about.
-        digest: Of its own manifest; of the index that the build makes of ``manifests``.
-        manifests: Digests of the manifests that refer to the subject, sorted; none for a tag.
-    """
-
-    tag: str
-    subject: Digest
-    digest: Digest
-    manifests: tuple[Digest, ...] = ()
-
-    def __post_init__(self) -> None:
-        image_tag(self.tag)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LockedImage:
-    """One image.
-
-    Attributes:
-        tag: Name and tag in the bundle.
-        source: Where it comes from, as the spec writes it.
-        platform: What is taken of it: ``linux/amd64`` and the like, or ``all``.
-        source_digest: What its source names; an index has another than the one image taken of it.
-        digest: Its digest in the bundle; another one when it was converted to OCI.
-        attached: What its registry has about it; None where the spec leaves that out.
-    """
-
-    tag: ImageTag
-    source: str
-    platform: str
-    source_digest: Digest
-    digest: Digest
-    attached: tuple[LockedAttached, ...] | None = ()
-
-    def __post_init__(self) -> None:
-        require_unique("attached", (item.tag for item in self.attached or ()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,8 +134,8 @@ def check_lock(lock: Lock, spec: Spec, *, name: str) -> None:
     _compare(
         name,
         "image",
-        {str(item.tag): _wanted(item) for item in spec.images},
-        {str(item.tag): _described(item) for item in lock.images},
+        {str(item.tag): describe_image(item) for item in spec.images},
+        {str(item.tag): item.described for item in lock.images},
     )
     _compare(name, "chart", {"chart": spec.chart.path}, {"chart": lock.chart.path})
     _compare(name, "script", _same(spec.scripts), _same(file.path for file in lock.scripts))
@@ -183,18 +145,6 @@ def check_lock(lock: Lock, spec: Spec, *, name: str) -> None:
         _same(item.name for item in spec.checkpoints),
         _same(item.name for item in lock.checkpoints),
     )
-
-
-def _wanted(image: ImageSpec) -> str:
-    return _image_text(str(image.source), image.platform_text, image.attached)
-
-
-def _described(image: LockedImage) -> str:
-    return _image_text(image.source, image.platform, image.attached is not None)
-
-
-def _image_text(source: str, platform: str, attached: bool) -> str:
-    return f"{source} for {platform}" + ("" if attached else " without what is attached")
 
 
 def _same(names: Iterable[str]) -> dict[str, str]:
@@ -207,7 +157,7 @@ def _compare(name: str, what: str, spec: Mapping[str, str], lock: Mapping[str, s
             raise MalformedError(
                 f"{name}: {what} {key}: spec says {spec.get(key) or 'nothing'}, "
                 f"lock says {lock.get(key) or 'nothing'}",
-                hint=_HINT,
+                hint=LOCK_HINT,
             )
 
 
@@ -216,7 +166,7 @@ def encode_lock(lock: Lock) -> bytes:
     return write_json(
         {
             "formatVersion": LOCK_FORMAT,
-            "images": [_from_image(image) for image in lock.images],
+            "images": [from_locked_image(image) for image in lock.images],
             "chart": {"path": lock.chart.path, "sha256": lock.chart.digest.hex},
             "scripts": [_from_file(file) for file in lock.scripts],
             "checkpoints": [
@@ -236,11 +186,11 @@ def decode_lock(content: bytes, *, name: str) -> Lock:
     """
     table = read_json(content, name=name, limit=MAX_LOCK_BYTES).table()
     if table.integer("formatVersion", 1, MAX_INTEGER) != LOCK_FORMAT:
-        table.refuse("formatVersion", f"this version reads {LOCK_FORMAT} only", _HINT)
+        table.refuse("formatVersion", f"this version reads {LOCK_FORMAT} only", LOCK_HINT)
     chart = table.table("chart")
     lock = table.explain(
         lambda: Lock(
-            images=tuple(map(_to_image, table.tables("images"))),
+            images=tuple(map(to_locked_image, table.tables("images"))),
             chart=LockedChart(path=chart.text("path"), digest=chart.parse("sha256", Digest)),
             scripts=tuple(_to_file(item, local_path) for item in table.tables("scripts")),
             checkpoints=tuple(map(_to_checkpoint, table.tables("checkpoints"))),
@@ -250,28 +200,6 @@ def decode_lock(content: bytes, *, name: str) -> Lock:
     chart.close()
     table.close()
     return lock
-
-
-def _from_image(image: LockedImage) -> dict[str, object]:
-    attached = image.attached
-    return {
-        "name": image.tag.name,
-        "tag": image.tag.tag,
-        "source": image.source,
-        "platform": image.platform,
-        "sourceDigest": str(image.source_digest),
-        "digest": str(image.digest),
-        "attached": None if attached is None else [_from_attached(item) for item in attached],
-    }
-
-
-def _from_attached(attached: LockedAttached) -> dict[str, object]:
-    return {
-        "tag": attached.tag,
-        "subject": str(attached.subject),
-        "digest": str(attached.digest),
-        "manifests": [str(digest) for digest in attached.manifests],
-    }
 
 
 def _from_file(file: LockedFile) -> dict[str, object]:
@@ -286,37 +214,6 @@ def _to_file(table: Table, rule: Callable[[str], str]) -> LockedFile:
     )
     table.close()
     return file
-
-
-def _to_image(table: Table) -> LockedImage:
-    if "platform" not in table:
-        table.refuse("platform", "missing: written by an earlier version", _HINT)
-    attached = tuple(map(_to_attached, table.tables("attached"))) if "attached" in table else None
-    image = table.explain(
-        lambda: LockedImage(
-            tag=ImageTag(table.text("name"), table.text("tag")),
-            source=table.text("source"),
-            platform=table.text("platform"),
-            source_digest=table.parse("sourceDigest", Digest.parse),
-            digest=table.parse("digest", Digest.parse),
-            attached=attached,
-        )
-    )
-    table.close()
-    return image
-
-
-def _to_attached(table: Table) -> LockedAttached:
-    attached = table.explain(
-        lambda: LockedAttached(
-            tag=table.text("tag"),
-            subject=table.parse("subject", Digest.parse),
-            digest=table.parse("digest", Digest.parse),
-            manifests=table.parse_all("manifests", Digest.parse),
-        )
-    )
-    table.close()
-    return attached
 
 
 def _to_checkpoint(table: Table) -> LockedCheckpoint:

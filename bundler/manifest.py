@@ -5,24 +5,18 @@ Reading and writing them is ``bundler.manifest_codec``; FORMAT.md explains each 
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import pairwise
 
 from bundler.digest import Digest, tree_digest
 from bundler.document import utc_time
 from bundler.manifest_charts import Chart as Chart
+from bundler.manifest_images import Blob as Blob
+from bundler.manifest_images import Image as Image
+from bundler.manifest_images import require_subjects, running
+from bundler.manifest_rules import not_negative, require_sorted
+from bundler.manifest_rules import require_unique as require_unique
 from bundler.parts import Span, part_size, spans
-from bundler.reference import (
-    ImageTag,
-    file_name,
-    folded,
-    image_tag,
-    model_key,
-    plain_text,
-    relative_path,
-)
+from bundler.reference import file_name, image_tag, model_key, plain_text, relative_path
 
 MANIFEST_NAME = "MANIFEST.json"
 FORMAT_VERSION = 1
@@ -32,17 +26,6 @@ MODEL_TYPES = ("agent", "agent_small", "completion")
 GPU_COUNTS = (1, 2, 4, 8)
 # What every tar and zip of the field can hold as a time.
 _FIRST_TIME, _LAST_TIME = "1980-01-01T00:00:00Z", "2199-12-31T23:59:59Z"
-
-
-def require_unique(what: str, names: Iterable[str]) -> None:
-    """Refuse names of which two are one on a file system that folds case.
-
-    Raises:
-        ValueError: There are two; the message names one of them.
-    """
-    for name, count in Counter(map(folded, names)).items():
-        if count > 1:
-            raise ValueError(f"{what} {name!r} stands there {count} times")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +75,7 @@ class BundleFile:
 
     def __post_init__(self) -> None:
         relative_path(self.path)
-        _not_negative(self.path, self.offset, self.size)
+        not_negative(self.path, self.offset, self.size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +103,7 @@ class Bundle:
         file_name(self.archive)
         file_name(self.root)
         require_unique("file", (file.path for file in self.files))
-        _require_sorted("bundle.files", [file.path for file in self.files])
+        require_sorted("bundle.files", [file.path for file in self.files])
         if len(self.slices) != -(-self.size // SLICE_BYTES):
             raise ValueError(f"{len(self.slices)} slices do not make {self.size} bytes")
         if not 1 <= self.block_bytes <= 0xFFFF:
@@ -132,56 +115,6 @@ class Bundle:
             if file.path == path:
                 return file
         raise KeyError(path)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Blob:
-    """One blob of an image: a manifest, a config or a layer."""
-
-    digest: Digest
-    size: int
-
-    def __post_init__(self) -> None:
-        _not_negative(str(self.digest), self.size)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Image:
-    """One image of the bundle.
-
-    Attributes:
-        tag: Name and tag, as the archive's file name has them.
-        digest: Of the image's OCI manifest or index in the archive: what a cluster pulls.
-        source: Where it came from, as the spec names it.
-        source_digest: Its digest there; differs from ``digest`` when it was converted to OCI.
-        platforms: Such as ``linux/amd64``, sorted; none for what is attached to an image.
-        blobs: Every blob of the archive, sorted by digest.
-        subject: Digest of the manifest that this is about, which another archive of the same
-            ``tag.name`` holds: this is a signature, an attestation, an SBOM and the like. None for
-            an image that runs.
-    """
-
-    tag: ImageTag
-    digest: Digest
-    source: str
-    source_digest: Digest
-    platforms: tuple[str, ...]
-    blobs: tuple[Blob, ...]
-    subject: Digest | None = None
-
-    def __post_init__(self) -> None:
-        plain_text(self.source)
-        _require_sorted(f"image {self.tag}: platforms", list(map(plain_text, self.platforms)))
-        digests = [blob.digest for blob in self.blobs]
-        _require_sorted(f"image {self.tag}: blobs", digests)
-        if self.digest not in digests:
-            raise ValueError(f"image {self.tag}: its manifest {self.digest} is not among its blobs")
-        if not self.platforms and self.subject is None:
-            raise ValueError(f"image {self.tag}: expected a platform or a subject, got neither")
-
-    def holds(self, digest: Digest) -> bool:
-        """Tell whether a digest is of one of the blobs."""
-        return any(blob.digest == digest for blob in self.blobs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +136,7 @@ class CheckpointFile:
 
     def __post_init__(self) -> None:
         relative_path(self.path)
-        _not_negative(self.path, self.offset, self.size)
+        not_negative(self.path, self.offset, self.size)
         expected = len(self.spans())
         if len(self.parts) != expected:
             raise ValueError(f"{self.path}: expected {expected} parts, got {len(self.parts)}")
@@ -242,7 +175,7 @@ class Checkpoint:
     def __post_init__(self) -> None:
         file_name(self.name)
         file_name(self.root)
-        _require_sorted(f"checkpoint {self.name}: files", [file.path for file in self.files])
+        require_sorted(f"checkpoint {self.name}: files", [file.path for file in self.files])
         require_unique(f"checkpoint {self.name}: path", (file.path for file in self.files))
         if not self.files:
             raise ValueError(f"checkpoint {self.name} has no file")
@@ -304,19 +237,15 @@ class Manifest:
         for model in self.models:
             if model.checkpoint not in names:
                 raise ValueError(f"model {model.key}: there is no checkpoint {model.checkpoint!r}")
-        self._check_subjects()
+        require_subjects(self.images)
+        self._check_charts()
         self._check_bundle()
 
-    def _check_subjects(self) -> None:
-        for image in self.images:
-            if image.subject is None:
-                continue
-            others = (item for item in self.images if item.tag.name == image.tag.name)
-            if not any(item.holds(image.subject) for item in others if item is not image):
-                raise ValueError(
-                    f"image {image.tag}: its subject {image.subject} is in no other archive "
-                    f"of {image.tag.name}"
-                )
+    def _check_charts(self) -> None:
+        own = [chart.name for chart in self.charts if not chart.is_archive]
+        if len(own) != 1:
+            got = ", ".join(own) or "none"
+            raise ValueError(f"charts: expected one that is a directory, got {got}")
 
     def _check_bundle(self) -> None:
         root, files = self.release.directory, self.bundle.files
@@ -331,6 +260,16 @@ class Manifest:
                 raise ValueError(f"image {image.tag}: no {image.tag.archive_path} in the bundle")
         for chart in self.charts:
             chart.check_files(held)
+
+    @property
+    def running(self) -> tuple[Image, ...]:
+        """The images that run: all but what is attached to them."""
+        return running(self.images)
+
+    @property
+    def own_chart(self) -> Chart:
+        """The chart that is installed; charts of others are carried, not installed."""
+        return next(chart for chart in self.charts if not chart.is_archive)
 
     @property
     def archives(self) -> dict[str, tuple[int, Digest]]:
@@ -353,14 +292,3 @@ def check_serving(model_type: str, gpus: int) -> None:
         raise ValueError(f"modelType: expected {', '.join(MODEL_TYPES)}, got {model_type!r}")
     if gpus not in GPU_COUNTS:
         raise ValueError(f"gpus: expected one of {', '.join(map(str, GPU_COUNTS))}, got {gpus}")
-
-
-def _require_sorted(what: str, names: list[str] | list[Digest]) -> None:
-    keys = [str(name).encode() for name in names]
-    if any(first >= second for first, second in pairwise(keys)):
-        raise ValueError(f"{what}: not sorted, or one stands there twice")
-
-
-def _not_negative(name: str, *numbers: int) -> None:
-    if min(numbers) < 0:
-        raise ValueError(f"{name}: expected 0 or more, got {min(numbers)}")

@@ -11,13 +11,25 @@ from bundler.document import Table
 from bundler.image_reference import ImageField, parse_reference
 from bundler.reference import file_name, plain_text, relative_path
 
-ARCHIVE_SUFFIX = ".tgz"
+ARCHIVE_SUFFIX, VALUES_SUFFIX = ".tgz", ".values.yaml"
 _KUBE_VERSION = re.compile(
     r"v?[0-9]{1,4}\.[0-9]{1,4}(?:\.[0-9]{1,6})?(?:[-+][0-9A-Za-z.+-]{1,64})?"
 )
 _API_VERSION = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9./-]{0,250}[A-Za-z0-9])?")
 
 Files = Mapping[str, tuple[int, Digest]]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class NotImage:
+    """A text of a chart that reads like an image and is none, and why not."""
+
+    image: str
+    reason: str
+
+    def __post_init__(self) -> None:
+        plain_text(self.image)
+        plain_text(self.reason)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,14 +41,14 @@ class ChartRules:
         api_versions: APIs that it is told the cluster has, beyond those of Kubernetes.
         image_fields: Fields that hold images, beyond those that are found by themselves.
         starts_later: References to images that what it installs starts later.
-        not_images: Texts that look like references and are none.
+        not_images: Texts that read like images and are none.
     """
 
     kube_version: str | None = None
     api_versions: tuple[str, ...] = ()
     image_fields: tuple[ImageField, ...] = ()
     starts_later: tuple[str, ...] = ()
-    not_images: tuple[str, ...] = ()
+    not_images: tuple[NotImage, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kube_version is not None and _KUBE_VERSION.fullmatch(self.kube_version) is None:
@@ -46,8 +58,11 @@ class ChartRules:
                 raise ValueError(f"not a version of an API: {text[:200]!r}; such as group/v1/Kind")
         for text in self.starts_later:
             parse_reference(text)
-        for text in self.not_images:
-            plain_text(text)
+        if len({item.image for item in self.not_images}) != len(self.not_images):
+            raise ValueError("notImages: an image stands there twice")
+        for item in self.not_images:
+            if item.image in self.starts_later:
+                raise ValueError(f"{item.image}: in startsLater, and in notImages too")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +90,7 @@ class Chart:
         plain_text(self.version)
         relative_path(self.path)
         if self.values is not None:
-            relative_path(self.values)
+            _beside(self.path, relative_path(self.values))
         if not self.is_archive and (self.values is not None or self.rules != ChartRules()):
             raise ValueError(f"chart {self.name}: only one that is an archive has values and rules")
 
@@ -109,6 +124,15 @@ class Chart:
                 f"chart {self.name}: expected files of {self.digest} below {self.path} "
                 f"in the bundle, got {len(below)} of {got}"
             )
+
+
+def _beside(archive: str, values: str) -> None:
+    """Hold a file of values to a place that no other kind of file has."""
+    directory = archive.rpartition("/")[0]
+    if values.rpartition("/")[0] != directory or not values.endswith(VALUES_SUFFIX):
+        raise ValueError(
+            f"values: expected {directory}/*{VALUES_SUFFIX}, beside its archive, got {values}"
+        )
 
 
 def from_chart(chart: Chart) -> dict[str, object]:
@@ -145,7 +169,7 @@ def from_rules(rules: ChartRules) -> dict[str, object]:
         "apiVersions": list(rules.api_versions),
         "imageFields": [str(item) for item in rules.image_fields],
         "startsLater": list(rules.starts_later),
-        "notImages": list(rules.not_images),
+        "notImages": [{"image": i.image, "reason": i.reason} for i in rules.not_images],
     }
 
 
@@ -157,6 +181,17 @@ def to_rules(table: Table) -> ChartRules:
             api_versions=table.texts("apiVersions"),
             image_fields=table.parse_all("imageFields", ImageField.parse),
             starts_later=table.texts("startsLater"),
-            not_images=table.texts("notImages"),
+            not_images=read_not_images(table),
         )
     )
+
+
+def read_not_images(table: Table) -> tuple[NotImage, ...]:
+    """Read the field ``notImages``, which specs, locks and manifests write alike."""
+    return tuple(map(_to_not_image, table.tables("notImages")))
+
+
+def _to_not_image(table: Table) -> NotImage:
+    item = table.explain(lambda: NotImage(table.text("image"), table.text("reason")))
+    table.close()
+    return item

@@ -25,6 +25,7 @@ from bundler.manifest import (
 )
 from bundler.manifest_charts import from_chart, to_chart
 from bundler.reference import ImageTag, plain_text
+from bundler.source import platform_text
 
 _KNOWN = ("formatVersion", "critical", "release", "bundle", "images", "charts", "checkpoints")
 _KNOWN_FIELDS = frozenset((*_KNOWN, "models"))
@@ -165,7 +166,7 @@ def _to_image(table: Table) -> Image:
             digest=table.parse("digest", Digest.parse),
             source=table.parse("source", plain_text),
             source_digest=table.parse("sourceDigest", Digest.parse),
-            platforms=table.parse_all("platforms", plain_text),
+            platforms=table.parse_all("platforms", platform_text),
             blobs=tuple(map(_to_blob, table.tables("blobs"))),
             subject=table.parse_optional("subject", Digest.parse),
         )

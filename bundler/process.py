@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
+import select
+import selectors
 import shlex
+import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from bundler.errors import ToolError, ToolFailedError, ToolNotFoundError
+from bundler.errors import ToolFailedError, ToolNotFoundError, ToolTimeoutError
 
 _logger = logging.getLogger(__name__)
 _children: set[subprocess.Popen[bytes]] = set()
+
+MAX_OUTPUT_BYTES = 64 << 20
+_PIECE_BYTES = 64 << 10
 
 
 class Run(Protocol):
@@ -25,6 +32,7 @@ class Run(Protocol):
         stdin: bytes = b"",
         env: Mapping[str, str] | None = None,
         timeout: float | None = None,
+        limit: int = MAX_OUTPUT_BYTES,
     ) -> str:
         """Run a program to its end and return what it wrote to standard output."""
 
@@ -35,6 +43,7 @@ def run(
     stdin: bytes = b"",
     env: Mapping[str, str] | None = None,
     timeout: float | None = None,
+    limit: int = MAX_OUTPUT_BYTES,
 ) -> str:
     """Run a program to its end and return what it wrote to standard output.
 
@@ -47,22 +56,25 @@ def run(
         stdin: What the program reads; the place for a secret.
         env: Variables set on top of the inherited environment.
         timeout: Seconds until the program is killed; None waits for ever.
+        limit: Bytes that it may write to standard output, and to standard error, before it is
+            killed.
 
     Raises:
         ToolNotFoundError: There is no such program.
-        ToolFailedError: It ended with a status other than 0.
-        ToolError: It ran past ``timeout``.
+        ToolFailedError: It ended with a status other than 0, or wrote more than ``limit``.
+        ToolTimeoutError: It ran past ``timeout``.
     """
     _logger.debug("running: %s", shlex.join(argv))
     try:
-        done = _finished(argv, stdin, {**os.environ, **(env or {})}, timeout)
+        done = _finished(argv, stdin, {**os.environ, **(env or {})}, timeout, limit)
     except FileNotFoundError:
         raise ToolNotFoundError(argv[0]) from None
-    except subprocess.TimeoutExpired:
-        raise ToolError(f"{argv[0]} did not end within {timeout:g} s") from None
+    except subprocess.TimeoutExpired as error:
+        raise ToolTimeoutError(argv[0], error.timeout) from None
+    output, errors = (text.decode(errors="replace") for text in (done.stdout, done.stderr))
     if done.returncode:
-        raise ToolFailedError(argv, done.returncode, done.stderr.decode(errors="replace"))
-    return done.stdout.decode(errors="replace")
+        raise ToolFailedError(argv, done.returncode, errors, output)
+    return output
 
 
 def end_children() -> None:
@@ -75,16 +87,71 @@ def end_children() -> None:
 
 
 def _finished(
-    argv: Sequence[str], stdin: bytes, env: Mapping[str, str], timeout: float | None
+    argv: Sequence[str], stdin: bytes, env: Mapping[str, str], timeout: float | None, limit: int
 ) -> subprocess.CompletedProcess[bytes]:
     pipe = subprocess.PIPE
     with subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, env=env) as child:
         _children.add(child)
+        left = _countdown(argv, timeout)
         try:
-            output, errors = child.communicate(stdin, timeout)
+            output, errors = _exchange(child, stdin, left, limit)
+            if max(len(output), len(errors)) > limit:
+                child.kill()
+                told = f"wrote more than {limit} bytes, and was killed".encode()
+                return subprocess.CompletedProcess(argv, -signal.SIGKILL, b"", told)
+            child.wait(left())
         except BaseException:
             child.kill()
             raise
         finally:
             _children.discard(child)
     return subprocess.CompletedProcess(argv, child.returncode, output, errors)
+
+
+def _countdown(argv: Sequence[str], timeout: float | None) -> Callable[[], float | None]:
+    ends = None if timeout is None else time.monotonic() + timeout
+
+    def left() -> float | None:
+        if ends is None or timeout is None:
+            return None
+        seconds = ends - time.monotonic()
+        if seconds <= 0:
+            raise subprocess.TimeoutExpired(argv, timeout)
+        return seconds
+
+    return left
+
+
+def _exchange(
+    child: subprocess.Popen[bytes], stdin: bytes, left: Callable[[], float | None], limit: int
+) -> tuple[bytes, bytes]:
+    """Write and read at once, as ``communicate`` does, but no further than just over ``limit``."""
+    sink, *sources = filter(None, (child.stdin, child.stdout, child.stderr))
+    kept = {source.fileno(): bytearray() for source in sources}
+    with selectors.DefaultSelector() as waiting:
+        waiting.register(sink, selectors.EVENT_WRITE)
+        for descriptor in kept:
+            waiting.register(descriptor, selectors.EVENT_READ)
+        while waiting.get_map() and all(len(data) <= limit for data in kept.values()):
+            for key, _ in waiting.select(left()):
+                if key.fileobj is sink:
+                    stdin = _write(key.fd, stdin)
+                    ended = not stdin
+                else:
+                    piece = os.read(key.fd, _PIECE_BYTES)
+                    kept[key.fd] += piece
+                    ended = not piece
+                if ended:
+                    waiting.unregister(key.fileobj)
+                    if key.fileobj is sink:
+                        sink.close()
+    output, errors = map(bytes, kept.values())
+    return output, errors
+
+
+def _write(descriptor: int, data: bytes) -> bytes:
+    """Write what a pipe takes without waiting; give what is left, nothing if nobody reads it."""
+    try:
+        return data[os.write(descriptor, data[: select.PIPE_BUF]) :]
+    except BrokenPipeError:
+        return b""

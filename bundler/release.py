@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.archive.files import read_limited
+from bundler.archive.volumes import Place, locate
 from bundler.digest import Digest
 from bundler.errors import (
     ContentError,
@@ -45,6 +46,7 @@ class TrustedRelease:
         sums_bytes: SHA256SUMS as it was signed.
         signers: Each distinct key that signed, sorted by its ``key8``.
         signature_files: A signature of each that was verified, by the name that it should have.
+        elsewhere: Where else archives, or volumes of them, may lie.
     """
 
     directory: Path
@@ -54,11 +56,28 @@ class TrustedRelease:
     sums_bytes: bytes
     signers: tuple[PublicKey, ...]
     signature_files: Mapping[str, bytes]
+    elsewhere: tuple[Path, ...] = ()
+
+    def place(self, archive: str) -> Place | None:
+        """Say where an archive lies: whole, or in volumes over several directories."""
+        size, digest = self.manifest.archives[archive]
+        return locate(archive, size, digest, [self.directory, *self.elsewhere])
 
     @property
     def signatures(self) -> tuple[str, ...]:
         """The ``key8`` of each distinct key that signed, sorted."""
         return tuple(key.key8 for key in self.signers)
+
+    def require_place(self, archive: str) -> Place:
+        """Say where an archive lies; raises NotFoundError where it is nowhere."""
+        place = self.place(archive)
+        if place is None:
+            looked = ", ".join(map(shown, (self.directory, *self.elsewhere)))
+            raise NotFoundError(
+                f"{archive}: neither it nor a volume of it is in {looked}",
+                hint="--volumes DIR says where else to look",
+            )
+        return place
 
     def is_signature(self, name: str, content: bytes) -> bool:
         """Say whether a file of this name and content is a signature by one of these keys."""
@@ -126,10 +145,17 @@ def _no_release(place: Path, problem: str, option: str = "") -> NotFoundError:
     return NotFoundError(problem, hint=f"{hint}: {option}" if option else hint)
 
 
-def open_release(directory: Path, keys: Sequence[PublicKey]) -> TrustedRelease:
+def open_release(
+    directory: Path, keys: Sequence[PublicKey], *, elsewhere: Sequence[Path] = ()
+) -> TrustedRelease:
     """Verify a release's signature, then read what it vouches for.
 
     Reads the small files only: SHA256SUMS, its signatures, MANIFEST.json.
+
+    Args:
+        directory: Of the release.
+        keys: Whom to trust.
+        elsewhere: Where else archives, or volumes of them, may lie.
 
     Raises:
         UntrustedError: No key was given, or none of them signed this SHA256SUMS.
@@ -154,6 +180,7 @@ def open_release(directory: Path, keys: Sequence[PublicKey]) -> TrustedRelease:
         sums_bytes=sums_bytes,
         signers=tuple(key for key, _ in signatures),
         signature_files={signature_name(key.key8): content for key, content in signatures},
+        elsewhere=tuple(elsewhere),
     )
 
 

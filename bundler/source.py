@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal, Self
 
 from bundler.digest import Digest
+from bundler.document import Table
 from bundler.reference import image_tag, relative_path
 
 # A host is told from a path as registry clients tell it: by a dot, a port, or the name localhost.
@@ -148,6 +149,17 @@ def local_path(text: str) -> str:
     return text
 
 
+def platform_text(text: str) -> str:
+    """Check the form of a platform, ``os/arch`` or ``os/arch/variant``.
+
+    Raises:
+        ValueError: It is written in another way.
+    """
+    if _PLATFORM.fullmatch(text) is None:
+        raise ValueError(f"not a platform: {text[:80]!r}; expected OS/ARCH[/VARIANT]")
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class Platform:
     """For which machines an image is: ``os/arch`` or ``os/arch/variant``."""
@@ -188,6 +200,43 @@ class Platform:
 
 ALL_PLATFORMS = "all"
 LINUX_AMD64 = Platform("linux", "amd64")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchOptions:
+    """How an image is taken from where it is.
+
+    Attributes:
+        platform: The one that is taken of it; None for all.
+        attached: Carry the signatures, attestations and the like that its registry has of it.
+        plain_http: Its registry may be spoken to without verified TLS.
+    """
+
+    platform: Platform | None = LINUX_AMD64
+    attached: bool = True
+    plain_http: bool = False
+
+    @property
+    def platform_text(self) -> str:
+        """What is taken of it, as a spec writes it."""
+        return ALL_PLATFORMS if self.platform is None else str(self.platform)
+
+
+def read_fetch_options(table: Table) -> FetchOptions:
+    """Read those fields of an entry of a release spec that say how images are taken.
+
+    Raises:
+        MalformedError: One of them breaks a rule.
+    """
+    return FetchOptions(
+        platform=table.parse("platform", _platform, str(LINUX_AMD64)),
+        attached=table.flag("attached", True),
+        plain_http=table.flag("plainHttp", False),
+    )
+
+
+def _platform(text: str) -> Platform | None:
+    return None if text == ALL_PLATFORMS else Platform.parse(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,21 +5,14 @@ from __future__ import annotations
 import re
 import time
 from calendar import timegm
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from bundler.document import Document, Table, utc_time
 from bundler.jsontext import MAX_INTEGER
 from bundler.manifest import MODEL_TYPES, Model, Release, require_unique
 from bundler.reference import ImageTag, file_name, relative_path
-from bundler.source import (
-    ALL_PLATFORMS,
-    LINUX_AMD64,
-    Platform,
-    Source,
-    local_path,
-    parse_source,
-)
+from bundler.source import FetchOptions, Source, local_path, parse_source, read_fetch_options
 from bundler.spec_charts import ThirdPartyChart, read_third_party_chart
 
 SPEC_FORMAT = 1
@@ -40,21 +33,12 @@ class ImageSpec:
     Attributes:
         tag: Name and tag in the bundle.
         source: Where it comes from.
-        platform: The one that is taken of it; None for all.
-        attached: Carry the signatures, attestations and the like that its registry has of it.
-        plain_http: Its registry may be spoken to without verified TLS.
+        fetch: How it is taken from there.
     """
 
     tag: ImageTag
     source: Source
-    platform: Platform | None = LINUX_AMD64
-    attached: bool = True
-    plain_http: bool = False
-
-    @property
-    def platform_text(self) -> str:
-        """What is taken of it, as a spec writes it."""
-        return ALL_PLATFORMS if self.platform is None else str(self.platform)
+    fetch: FetchOptions = field(default_factory=FetchOptions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,16 +181,10 @@ def _read_image(table: Table) -> ImageSpec:
     image = ImageSpec(
         tag=table.explain(lambda: ImageTag(table.text("name"), table.text("tag", source.tag))),
         source=source,
-        platform=table.parse("platform", _platform, str(LINUX_AMD64)),
-        attached=table.flag("attached", True),
-        plain_http=table.flag("plainHttp", False),
+        fetch=read_fetch_options(table),
     )
     table.close()
     return image
-
-
-def _platform(text: str) -> Platform | None:
-    return None if text == ALL_PLATFORMS else Platform.parse(text)
 
 
 def _read_chart(table: Table, release: Release) -> ChartSpec:

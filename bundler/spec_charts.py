@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from bundler.digest import Digest
 from bundler.document import Table
 from bundler.image_reference import ImageField, parse_reference
-from bundler.manifest_charts import ARCHIVE_SUFFIX, ChartRules
-from bundler.reference import file_name, image_name, image_tag, plain_text
-from bundler.source import ALL_PLATFORMS, LINUX_AMD64, Platform, local_path
+from bundler.manifest_charts import ARCHIVE_SUFFIX, ChartRules, read_not_images
+from bundler.reference import file_name, image_name, image_tag
+from bundler.source import FetchOptions, local_path, read_fetch_options
 
 _DISCOVER = ("discover",)
 
@@ -26,9 +26,7 @@ class ThirdPartyChart:
         values: A file of values, relative to the spec; None for the chart's own alone.
         rules: How it is rendered.
         names: Names of image archives, with a tag behind ``:`` or without, by the reference.
-        platform: The one that is taken of its images; None for all.
-        attached: Carry what is attached to its images.
-        plain_http: Registries of its images may be spoken to without verified TLS.
+        fetch: How its images are taken.
     """
 
     source: str
@@ -37,9 +35,7 @@ class ThirdPartyChart:
     values: str | None = None
     rules: ChartRules = field(default_factory=ChartRules)
     names: Mapping[str, str] = field(default_factory=dict)
-    platform: Platform | None = LINUX_AMD64
-    attached: bool = True
-    plain_http: bool = False
+    fetch: FetchOptions = field(default_factory=FetchOptions)
 
 
 def read_third_party_chart(table: Table) -> ThirdPartyChart:
@@ -55,17 +51,14 @@ def read_third_party_chart(table: Table) -> ThirdPartyChart:
             "missing",
             "list the images that what this chart installs starts later; [] if there are none",
         )
-    refused = [_read_not_image(item) for item in table.tables("notImages")]
     chart = ThirdPartyChart(
         source=table.parse("source", _archive),
         name=table.parse_optional("name", file_name),
         digest=table.parse_optional("sha256", Digest),
         values=table.parse_optional("values", local_path),
-        rules=replace(_rules(table), not_images=tuple(refused)),
+        rules=_rules(table),
         names=_read_names(table.table("names")),
-        platform=table.parse("platform", _platform, str(LINUX_AMD64)),
-        attached=table.flag("attached", True),
-        plain_http=table.flag("plainHttp", False),
+        fetch=read_fetch_options(table),
     )
     table.close()
     return chart
@@ -78,6 +71,7 @@ def _rules(table: Table) -> ChartRules:
             api_versions=table.texts("apiVersions"),
             image_fields=table.parse_all("imageFields", ImageField.parse),
             starts_later=table.parse_all("startsLater", _reference),
+            not_images=read_not_images(table),
         )
     )
 
@@ -92,15 +86,9 @@ def _archive(text: str) -> str:
 
 
 def _reference(text: str) -> str:
-    parse_reference(text)
-    return text.removeprefix("docker://")
-
-
-def _read_not_image(table: Table) -> str:
-    image = table.parse("image", plain_text)
-    table.parse("reason", plain_text)
-    table.close()
-    return image
+    reference = text.removeprefix("docker://")
+    parse_reference(reference)
+    return reference
 
 
 def _read_names(table: Table) -> dict[str, str]:
@@ -116,7 +104,3 @@ def _name_and_tag(text: str) -> str:
     if colon:
         image_tag(tag)
     return text
-
-
-def _platform(text: str) -> Platform | None:
-    return None if text == ALL_PLATFORMS else Platform.parse(text)

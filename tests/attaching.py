@@ -13,6 +13,12 @@ from bundler.digest import Digest
 Json = dict[str, object]
 EMPTY = "application/vnd.oci.empty.v1+json"
 SBOM = "application/spdx+json"
+# The config of an image that runs.
+RUNNING: Json = {
+    "os": "linux",
+    "architecture": "amd64",
+    "rootfs": {"type": "layers", "diff_ids": [f"sha256:{0:064x}"]},
+}
 SIGNATURE = "application/vnd.dev.cosign.simplesigning.v1+json"
 
 
@@ -40,13 +46,17 @@ class Attacher:
         }
         return self.put(content, OCI_MANIFEST, f"sha256-{subject.hex}{suffix}")
 
-    def referrer(self, subject: Digest, text: str, kind: str = SBOM) -> Digest:
-        """Put a manifest that names its subject."""
+    def referrer(
+        self, subject: Digest, text: str, kind: str = SBOM, *, config: Json | None = None
+    ) -> Digest:
+        """Put a manifest that names its subject; with a config it is an image."""
         content = {
             "schemaVersion": 2,
             "mediaType": OCI_MANIFEST,
             "artifactType": kind,
-            "config": self._blob(b"{}", EMPTY),
+            "config": self._blob(
+                json.dumps(config or {}).encode(), OCI_CONFIG if config else EMPTY
+            ),
             "layers": [self._blob(text.encode(), kind)],
             "subject": {"mediaType": OCI_MANIFEST, "digest": str(subject), "size": 1234},
             "annotations": {"org.example.text": text},
@@ -72,6 +82,10 @@ class Attacher:
     def delete(self, digest: Digest) -> None:
         """Take a manifest away, whatever names it."""
         self._send("DELETE", f"{self._url}/manifests/{digest}", b"", None)
+
+    def delete_blob(self, digest: Digest) -> None:
+        """Take a blob away, whatever names it."""
+        self._send("DELETE", f"{self._url}/blobs/{digest}", b"", None)
 
     def referrers(self, subject: Digest) -> list[str]:
         """Ask the registry what is about a manifest."""

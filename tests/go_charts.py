@@ -38,6 +38,16 @@ _KARPENTER = (
 )
 _KWOK = ("sigs.k8s.io/kwok@v0.7.0", "h1:+eGsNOIPapjsSzeZlOEcwbpyEVa2Vqlcafa0qIjaKV4=")
 CHARTS = {
+    "gpu-operator": GoChart(
+        "github.com/NVIDIA/gpu-operator@v1.11.1",
+        "h1:MuM3nFga8dcK0krgxarYaSmpGSnFYOl2zBQRBNvHKD0=",
+        "deployments/gpu-operator",
+    ),
+    "postgres-operator": GoChart(
+        "github.com/zalando/postgres-operator@v1.14.0",
+        "h1:C8+n26C8v6fPB1SNW+Y8X6oQoEHufzGJXJzYPlix+zw=",
+        "charts/postgres-operator",
+    ),
     "karpenter": GoChart(*_KARPENTER, "charts/karpenter"),
     "karpenter-crd": GoChart(*_KARPENTER, "charts/karpenter-crd"),
     "kwok": GoChart(*_KWOK, "charts/kwok"),

@@ -16,6 +16,7 @@ from bundler.manifest import Bundle, Chart, Image, Manifest, Model, Release
 from bundler.reference import ImageTag
 from bundler.release import TrustedRelease, open_release
 from bundler.signing.keys import new_key_pair, read_private_key
+from tests.pushable import sign_image
 from tests.small_release import MTIME, make_checkpoint, noise, sign_anything, write_small_files
 
 CHART = Path(__file__).parents[1] / "charts" / "inference"
@@ -38,6 +39,7 @@ class Recipe:
         sequence: Its sequence; the version follows from it.
         expires: UTC seconds, or None.
         image_seed: Another number gives other images under the same tags.
+        signed: Whether something like a signature of the first image is with them.
         checkpoints: Files of each checkpoint, by its name.
         models: Checkpoint of each model, by its key.
     """
@@ -45,6 +47,7 @@ class Recipe:
     sequence: int = 1
     expires: str | None = None
     image_seed: int = 0
+    signed: bool = False
     checkpoints: Mapping[str, Files]
     models: Mapping[str, str]
 
@@ -80,6 +83,8 @@ def make_publishable(directory: Path, recipe: Recipe = SMALL) -> TrustedRelease:
         expires=recipe.expires,
     )
     images = [_image(scratch, name, recipe.image_seed) for name in _IMAGES.values()]
+    if recipe.signed:
+        images.insert(1, sign_image(scratch / "signature", images[0][0]))
     chart = _chart(recipe.version)
     manifest = Manifest(
         release=release,

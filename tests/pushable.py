@@ -69,7 +69,7 @@ def make_pushable(
     ]
     if signed is not None:
         subject = next(image for image, _ in made if str(image.tag) == signed)
-        made.append(_sign(scratch / "signature", subject))
+        made.append(sign_image(scratch / "signature", subject))
     entries = [Entry(image.tag.archive_path, archive) for image, archive in made]
     bundle = write_bundle(
         directory / f"{ROOT}.tar.gz",
@@ -96,7 +96,7 @@ def _make(
     return _archive(maker, tag, top)
 
 
-def _sign(place: Path, subject: Image) -> tuple[Image, Path]:
+def sign_image(place: Path, subject: Image) -> tuple[Image, Path]:
     """Make what looks like a signature of cosign: an image in the place that its tag says."""
     maker = LayoutMaker(place)
     layer = maker.blob(b'{"critical": "' + str(subject.digest).encode() + b'"}', _SIGNATURE)

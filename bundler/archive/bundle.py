@@ -17,6 +17,7 @@ from bundler.archive.pipeline import HashingWriter
 from bundler.archive.stored_gzip import BLOCK_BYTES, StoredGzipWriter
 from bundler.archive.tar import END, header, padding, with_directories
 from bundler.archive.trouble import blaming
+from bundler.archive.volumes import Place
 from bundler.digest import Digest
 from bundler.errors import ContentError, MalformedError, printable
 from bundler.events import Advanced, Emit, Finished, Started, ignore
@@ -89,9 +90,9 @@ def write_bundle(
     return bundle
 
 
-def open_bundle(path: Path, bundle: Bundle) -> BundleReader:
+def open_bundle(place: Place, bundle: Bundle) -> BundleReader:
     """Open a bundle for reading in place; raises as ``BundleReader`` does."""
-    return BundleReader(path, bundle)
+    return BundleReader(place, bundle)
 
 
 class _Stream:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Self
 
 from bundler.archive.files import atomic_write
-from bundler.archive.image_tree import ImageTree, read_image_tree
+from bundler.archive.image_tree import ImageTree, read_image_tree, require_manifests
 from bundler.archive.members import COPY_HINT
 from bundler.archive.tar import ReadAt
+from bundler.blob_content import BlobContent
 from bundler.digest import Digest
 from bundler.errors import ContentError, MalformedError
 from bundler.manifest import Blob, Bundle, BundleFile, Image
@@ -23,22 +23,6 @@ from bundler.sums import write_sums
 
 CONTENTS_NAME = "CONTENTS.sha256"
 _PLAIN_MODE, _EXECUTABLE_MODE = 0o644, 0o755
-
-
-@dataclass(frozen=True, slots=True)
-class BlobInBundle:
-    """A blob of an image, read from where it lies.
-
-    Attributes:
-        digest, size: As the image names it.
-        pieces: Gives its bytes from an offset to its end, about 1 MiB at a time; each piece is good
-            until the next one is asked for. Any thread may call it, and any number of times. Raises
-            ContentError where the bundle is damaged, WorldError where the disk fails.
-    """
-
-    digest: Digest
-    size: int
-    pieces: Callable[[int], Iterator[memoryview]]
 
 
 class BundleFiles(ABC):
@@ -93,8 +77,7 @@ class BundleFiles(ABC):
             ContentError: They are not what was signed.
             MalformedError: They are what was signed, and say something else.
         """
-        for image in images:
-            self.image_tree(image)
+        require_manifests([(image, self.image_tree(image)) for image in images])
 
     def image_tree(self, image: Image) -> ImageTree:
         """Read what an image's archive holds, once; raises as ``check_images`` does."""
@@ -107,7 +90,7 @@ class BundleFiles(ABC):
         self._trees[image.tag] = image, tree
         return tree
 
-    def blob(self, image: Image, digest: Digest, *, rehash: bool = False) -> BlobInBundle:
+    def blob(self, image: Image, digest: Digest, *, rehash: bool = False) -> BlobContent:
         """Find a blob of an image; KeyError where it has none of that digest.
 
         Args:
@@ -123,9 +106,7 @@ class BundleFiles(ABC):
         file = self._bundle.file(image.tag.archive_path)
         start = self.image_tree(image).offsets[digest]
         blob = next(blob for blob in image.blobs if blob.digest == digest)
-        return BlobInBundle(
-            digest, blob.size, partial(self._blob_pieces, file, start, blob, rehash)
-        )
+        return BlobContent(digest, blob.size, partial(self._blob_pieces, file, start, blob, rehash))
 
     @abstractmethod
     def pieces(self, file: BundleFile, offset: int, length: int) -> Iterator[memoryview]:

@@ -6,15 +6,15 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 
 from bundler.archive.bundle_base import CONTENTS_NAME as CONTENTS_NAME
 from bundler.archive.bundle_base import BundleFiles
-from bundler.archive.files import WINDOW_BYTES, RandomReader
-from bundler.archive.hashing import digest_of, in_threads
+from bundler.archive.hashing import digest_of, digest_or_damage, in_threads
 from bundler.archive.members import COPY_HINT, compare_members
+from bundler.archive.reader import WINDOW_BYTES, Reader
 from bundler.archive.stored_gzip import StoredGzipReader
 from bundler.archive.tar import ReadAt, walk
+from bundler.archive.volumes import Place, open_place
 from bundler.digest import Digest
 from bundler.errors import ContentError, MalformedError, printable
 from bundler.events import Advanced, Emit, Finished, Started, ignore
@@ -27,7 +27,7 @@ class BundleReader(BundleFiles):
     """A bundle in its archive, read without unpacking.
 
     Args:
-        path: The archive.
+        place: The archive.
         bundle: What was signed of it.
 
     Raises:
@@ -35,9 +35,9 @@ class BundleReader(BundleFiles):
         MalformedError: It is what was signed, and breaks the format.
     """
 
-    def __init__(self, path: Path, bundle: Bundle) -> None:
+    def __init__(self, place: Place, bundle: Bundle) -> None:
         super().__init__(bundle, bundle.archive)
-        self._reader = RandomReader(path)
+        self._reader = open_place(place)
         try:
             self._require_size()
             with self._signed(0, bundle.size):
@@ -87,16 +87,26 @@ class BundleReader(BundleFiles):
         Raises:
             WorldError: The disk fails.
         """
-        item, bad = self._bundle.archive, []
-        faults: list[Fault] = []
-        emit(Started("verify", item, self._bundle.size))
-        for span, got in in_threads(self._hash_slice, spans(self._bundle.size, SLICE_BYTES)):
-            emit(Advanced(item, span.length))
-            if got != self._bundle.slices[span.number - 1]:
-                bad.append(span)
-                faults.append(self._slice_fault(span, got))
-        emit(Finished(item))
-        return faults + self._file_faults(bad)
+        bad = list(bad_slices(self._reader, self._bundle, emit))
+        return [fault for _, fault in bad] + self._file_faults([span for span, _ in bad])
+
+    def check_file(self, file: BundleFile) -> list[Fault]:
+        """Hash one file; raises as ``check_slices`` does."""
+        start = self._gzip.archive_offset(file.offset)
+        end = self._gzip.archive_offset(file.offset + file.size)
+        got = self._digest_or_damage(file)
+        if got == str(file.digest):
+            return []
+        return [
+            Fault(
+                archive=self._bundle.archive,
+                path=file.path,
+                offset=start,
+                expected=str(file.digest),
+                got=got,
+                volume=self._reader.carriers(start, end - start),
+            )
+        ]
 
     def close(self) -> None:
         """Give the descriptor back."""
@@ -113,15 +123,6 @@ class BundleReader(BundleFiles):
     def _hash_slice(self, span: Span) -> tuple[Span, Digest]:
         return span, digest_of(self._reader, span.offset, span.length)
 
-    def _slice_fault(self, span: Span, got: Digest) -> Fault:
-        return Fault(
-            archive=self._bundle.archive,
-            part=span.number,
-            offset=span.offset,
-            expected=str(self._bundle.slices[span.number - 1]),
-            got=str(got),
-        )
-
     def _file_faults(self, bad: list[Span]) -> list[Fault]:
         """Say which files the bad slices damage; none where only what is between them is hit."""
         faults = []
@@ -129,17 +130,7 @@ class BundleReader(BundleFiles):
             start = self._gzip.archive_offset(file.offset)
             end = self._gzip.archive_offset(file.offset + file.size)
             if any(span.offset < end and start < span.offset + span.length for span in bad):
-                got = self._digest_or_damage(file)
-                if got != str(file.digest):
-                    faults.append(
-                        Fault(
-                            archive=self._bundle.archive,
-                            path=file.path,
-                            offset=start,
-                            expected=str(file.digest),
-                            got=got,
-                        )
-                    )
+                faults += self.check_file(file)
         return faults
 
     def _digest_or_damage(self, file: BundleFile) -> str:
@@ -147,7 +138,7 @@ class BundleReader(BundleFiles):
         try:
             for piece in self._gzip.pieces(file.offset, file.size):
                 whole.update(piece)
-        except MalformedError as error:
+        except (ContentError, MalformedError) as error:
             return f"damage ({error})"
         return f"sha256:{whole.hexdigest()}"
 
@@ -181,3 +172,38 @@ class BundleReader(BundleFiles):
                 raise MalformedError(
                     f"{self._bundle.archive}: {printable(file.path)} lies beyond the content"
                 )
+
+
+def bad_slices(reader: Reader, bundle: Bundle, emit: Emit) -> Iterator[tuple[Span, Fault]]:
+    """Hash every slice of a bundle's archive that can be read, on all cores.
+
+    Yields:
+        Those that differ, in their order.
+
+    Raises:
+        WorldError: The disk fails.
+    """
+
+    def check(span: Span) -> tuple[Span, Fault | None]:
+        expected = str(bundle.slices[span.number - 1])
+        got = digest_or_damage(reader, span.offset, span.length)
+        if got == expected:
+            return span, None
+        return span, Fault(
+            archive=bundle.archive,
+            part=span.number,
+            offset=span.offset,
+            expected=expected,
+            got=got,
+            volume=reader.carriers(span.offset, span.length),
+        )
+
+    emit(Started("verify", bundle.archive, bundle.size))
+    there = (
+        span for span in spans(bundle.size, SLICE_BYTES) if reader.has(span.offset, span.length)
+    )
+    for span, fault in in_threads(check, there):
+        emit(Advanced(bundle.archive, span.length))
+        if fault is not None:
+            yield span, fault
+    emit(Finished(bundle.archive))

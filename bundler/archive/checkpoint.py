@@ -8,12 +8,14 @@ from pathlib import Path
 
 from bundler.archive.checkpoint_stream import CheckpointStream, Expected, not_locked
 from bundler.archive.checkpoint_stream import SourceFile as SourceFile
-from bundler.archive.files import RandomReader, atomic_write
-from bundler.archive.hashing import digest_of, feed, in_threads
+from bundler.archive.files import atomic_write
+from bundler.archive.hashing import digest_or_damage, feed, in_threads
 from bundler.archive.members import COPY_HINT, compare_members
 from bundler.archive.pipeline import HashingWriter
+from bundler.archive.reader import Reader
 from bundler.archive.tar import walk, with_directories
 from bundler.archive.trouble import blaming
+from bundler.archive.volumes import Place, open_place
 from bundler.digest import Digest
 from bundler.errors import ContentError, MalformedError, printable
 from bundler.events import Advanced, Emit, Finished, Started, ignore
@@ -68,7 +70,7 @@ def write_checkpoint(
     return checkpoint
 
 
-def check_structure(path: Path, checkpoint: Checkpoint) -> None:
+def check_structure(place: Place, checkpoint: Checkpoint) -> None:
     """Compare everything in an archive but the files' bytes with the manifest, quickly.
 
     Raises:
@@ -76,7 +78,7 @@ def check_structure(path: Path, checkpoint: Checkpoint) -> None:
             the first difference where it can be told.
         MalformedError: It is what was signed, and breaks the format.
     """
-    with RandomReader(path) as reader:
+    with open_place(place) as reader:
         if reader.size != checkpoint.size:
             raise ContentError(
                 f"{checkpoint.archive}: expected {checkpoint.size} bytes, got {reader.size}",
@@ -100,7 +102,7 @@ def check_structure(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def check_parts(
-    path: Path,
+    place: Place,
     checkpoint: Checkpoint,
     *,
     emit: Emit = ignore,
@@ -109,7 +111,8 @@ def check_parts(
     """Hash every part of an archive on all cores, also within one file.
 
     Args:
-        path: The archive.
+        place: The archive; parts in volumes that are missing or of a wrong size are left out, since
+            the set says so itself.
         checkpoint: What was signed.
         emit: Told of the bytes that were hashed.
         files: Only the files with these paths; None for all.
@@ -123,7 +126,7 @@ def check_parts(
     chosen = [file for file in checkpoint.files if files is None or file.path in files]
     item, faults = checkpoint.archive, []
     emit(Started("verify", item, sum(file.size for file in chosen)))
-    with RandomReader(path) as reader:
+    with open_place(place, partly=True) as reader:
 
         def check(job: tuple[CheckpointFile, Span]) -> tuple[int, Fault | None]:
             return job[1].length, _check_part(reader, checkpoint.archive, *job)
@@ -176,14 +179,16 @@ def _frame_digest(reader: Reader, checkpoint: Checkpoint) -> Digest:
     return Digest(frame.hexdigest())
 
 
-def _check_part(
-    reader: Reader, archive: str, file: CheckpointFile, span: Span
-) -> Fault | None:
+def _check_part(reader: Reader, archive: str, file: CheckpointFile, span: Span) -> Fault | None:
     offset = file.offset + span.offset
     expected = file.parts[span.number - 1]
-    got = f"an archive that ends at {reader.size}"
-    if offset + span.length <= reader.size:
-        got = str(digest_of(reader, offset, span.length))
+    carriers = reader.carriers(offset, span.length)
+    if reader.has(offset, span.length):
+        got = digest_or_damage(reader, offset, span.length)
+    elif offset + span.length <= reader.size:
+        return None
+    else:
+        got = f"an archive that ends at {reader.size}"
     if got == str(expected):
         return None
     return Fault(
@@ -193,4 +198,5 @@ def _check_part(
         offset=offset,
         expected=str(expected),
         got=got,
+        volume=carriers,
     )

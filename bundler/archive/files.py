@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 # Source: Linux, include/uapi/linux/fs.h, RWF_DONTCACHE (6.14): written pages leave the page cache.
 _RWF_DONTCACHE = 0x80
 _TEMP_NAME_CHARS = 40
+# What mkstemp makes a file with; one that has another mode lies where modes are not kept.
+_TEMP_MODE = 0o600
 
 
 @contextmanager
@@ -51,13 +54,22 @@ def atomic_write(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             with blaming(path):
-                os.fchmod(descriptor, mode)
+                _set_mode(descriptor, mode)
                 os.fsync(descriptor)
                 Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+
+
+def _set_mode(descriptor: int, mode: int) -> None:
+    """Set a temporary file's mode, where its file system keeps modes; FAT refuses to pretend."""
+    try:
+        os.fchmod(descriptor, mode)
+    except PermissionError:
+        if stat.S_IMODE(os.fstat(descriptor).st_mode) == _TEMP_MODE:
+            raise
 
 
 def atomic_write_bytes(path: Path, content: bytes, *, mode: int = 0o644) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from bundler.archive.reader import Reader
 from bundler.digest import Digest
+from bundler.errors import ContentError
 
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
@@ -20,19 +22,31 @@ R = TypeVar("R")
 _AHEAD = 8
 
 
-def in_threads(work: Callable[[J], R], jobs: Iterable[J]) -> Iterator[R]:
+def in_threads(
+    work: Callable[[J], R],
+    jobs: Iterable[J],
+    *,
+    ahead: int = _AHEAD,
+    most: int | None = None,
+) -> Iterator[R]:
     """Do jobs on every core that we may use, and give the results in the order of the jobs.
 
     Only a few jobs are ahead of what was taken, so memory does not grow with their number. An
     exception of a job is raised where its result would be, and ends the others.
+
+    Args:
+        work: Does one job.
+        jobs: Taken as they are needed.
+        ahead: How many results a core may be ahead.
+        most: How many cores are used at most, where results take much memory.
     """
-    threads = len(os.sched_getaffinity(0))
+    threads = min(len(os.sched_getaffinity(0)), most or sys.maxsize)
     window: deque[Future[R]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
             for job in jobs:
                 window.append(pool.submit(work, job))
-                if len(window) > _AHEAD * threads:
+                if len(window) > ahead * threads:
                     yield window.popleft().result()
             while window:
                 yield window.popleft().result()
@@ -46,6 +60,18 @@ def digest_of(reader: Reader, offset: int, length: int) -> Digest:
     whole = hashlib.sha256()
     feed(whole, reader, offset, length)
     return Digest(whole.hexdigest())
+
+
+def digest_or_damage(reader: Reader, offset: int, length: int) -> str:
+    """Hash a range, or say why its bytes cannot be had, as a fault tells it.
+
+    Raises:
+        WorldError: The disk fails.
+    """
+    try:
+        return str(digest_of(reader, offset, length))
+    except ContentError as error:
+        return f"damage ({error})"
 
 
 def feed(whole: Hash, reader: Reader, offset: int, length: int) -> None:

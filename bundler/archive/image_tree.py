@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
@@ -70,6 +70,22 @@ def read_image_tree(read_at: ReadAt, size: int, image: Image) -> ImageTree:
     return ImageTree(found.manifests, offsets)
 
 
+def require_manifests(trees: Sequence[tuple[Image, ImageTree]]) -> None:
+    """Refuse what is attached to a config or a layer of one of these images.
+
+    Raises:
+        MalformedError: There is some.
+    """
+    manifests = {(image.tag.name, item.digest) for image, tree in trees for item in tree.manifests}
+    others = {(image.tag.name, blob.digest) for image, tree in trees for blob in tree.blobs}
+    for image, _ in trees:
+        if image.subject and (image.tag.name, image.subject) in others - manifests:
+            raise MalformedError(
+                f"{image.tag.archive_path}: expected its subject {image.subject} to be a manifest, "
+                "got a config or layer"
+            )
+
+
 def _signed_members(read_at: ReadAt, size: int, image: Image) -> dict[str, Member]:
     archive, members = image.tag.archive_path, {}
     blobs = {blob_path(blob.digest): blob.size for blob in image.blobs}
@@ -93,6 +109,6 @@ def _require_signed(found: Followed, image: Image) -> None:
     for blob in image.blobs:
         if blob.digest not in found.named:
             raise MalformedError(f"{archive}: {blob_path(blob.digest)} is named by nothing")
-    if found.platforms != image.platforms:
+    if image.subject is None and found.platforms != image.platforms:
         expected, got = (", ".join(some) or "none" for some in (image.platforms, found.platforms))
         raise MalformedError(f"{archive}: expected platforms {expected}, got {printable(got)}")

@@ -13,20 +13,22 @@ from bundler.document import Table
 from bundler.errors import ContentError, MalformedError, printable
 from bundler.jsontext import MAX_INTEGER, read_json
 from bundler.manifest import Blob
+from bundler.oci_manifest import (
+    MAX_BLOBS,
+    MAX_DEPTH,
+    MAX_OCI_MANIFEST_BYTES,
+    MAX_TREE_BYTES,
+)
+from bundler.oci_manifest import OCI_INDEX as OCI_INDEX
+from bundler.oci_manifest import OCI_MANIFEST as OCI_MANIFEST
+from bundler.source import platform_text
 
-OCI_INDEX = "application/vnd.oci.image.index.v1+json"
-OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 _DOCKER = "application/vnd.docker."
 # Source: OCI image specification v1.1, annotations.md and image-layout.md.
 REF_NAME = "org.opencontainers.image.ref.name"
 VERSION_FILE, INDEX_FILE = "oci-layout", "index.json"
 LAYOUT_VERSION = "1.0.0"
-
-_MAX_JSON_BYTES = 4 << 20
-_MAX_TREE_BYTES = 64 << 20
-_MAX_BLOBS = 10_000
-_MAX_DEPTH = 3
 _UNKNOWN = "unknown"
 
 
@@ -125,8 +127,8 @@ class _Walk:
     def _image(self, media_type: str, blob: Blob, at: Table, depth: int) -> None:
         if media_type not in {OCI_INDEX, OCI_MANIFEST}:
             at.refuse("mediaType", f"expected an OCI image manifest or index, got {media_type!r}")
-        if depth > _MAX_DEPTH:
-            at.refuse("mediaType", f"indexes are nested more than {_MAX_DEPTH} deep")
+        if depth > MAX_DEPTH:
+            at.refuse("mediaType", f"indexes are nested more than {MAX_DEPTH} deep")
         seen = self._seen.get(blob.digest)
         if seen is not None:
             if seen != media_type:
@@ -173,7 +175,8 @@ class _Walk:
         if len(diffs) != layers:
             config.refuse("rootfs", f"expected {layers} diff_ids, as many as layers")
         variant = config.text("variant", "")
-        self.platforms.add("/".join(part for part in (system, machine, variant) if part))
+        platform = "/".join(part for part in (system, machine, variant) if part)
+        self.platforms.add(config.explain(lambda: platform_text(platform)))
 
     def _descriptor(self, table: Table) -> tuple[str, Blob]:
         media_type, blob = _parse_descriptor(table)
@@ -191,8 +194,8 @@ class _Walk:
             self.named[blob.digest] = blob
         elif known != blob:
             table.refuse("size", f"{blob.size}, and {known.size} elsewhere")
-        if len(self.named) > _MAX_BLOBS:
-            table.refuse("digest", f"more than {_MAX_BLOBS} blobs")
+        if len(self.named) > MAX_BLOBS:
+            table.refuse("digest", f"more than {MAX_BLOBS} blobs")
         return media_type, blob
 
     def _require(self, blob: Blob, table: Table) -> None:
@@ -212,9 +215,9 @@ class _Walk:
         path = blob_path(blob.digest)
         _require_limit(self._files, path, blob.size)
         self._read_bytes += blob.size
-        if self._read_bytes > _MAX_TREE_BYTES:
+        if self._read_bytes > MAX_TREE_BYTES:
             raise MalformedError(
-                f"{self._files.name}: {path}: expected at most {_MAX_TREE_BYTES} bytes of "
+                f"{self._files.name}: {path}: expected at most {MAX_TREE_BYTES} bytes of "
                 f"manifests and configs, got {self._read_bytes}"
             )
         content = self._files.read(path, blob.size)
@@ -240,14 +243,14 @@ def _read_whole(files: LayoutFiles, path: str) -> Table:
 
 
 def _require_limit(files: LayoutFiles, path: str, size: int) -> None:
-    if size > _MAX_JSON_BYTES:
+    if size > MAX_OCI_MANIFEST_BYTES:
         raise MalformedError(
-            f"{files.name}: {path}: expected at most {_MAX_JSON_BYTES} bytes, got {size}"
+            f"{files.name}: {path}: expected at most {MAX_OCI_MANIFEST_BYTES} bytes, got {size}"
         )
 
 
 def _parse(files: LayoutFiles, path: str, content: bytes) -> Table:
-    return read_json(content, name=f"{files.name}: {path}", limit=_MAX_JSON_BYTES).table()
+    return read_json(content, name=f"{files.name}: {path}", limit=MAX_OCI_MANIFEST_BYTES).table()
 
 
 def _missing(files: LayoutFiles, path: str) -> MalformedError:

@@ -15,9 +15,10 @@ def drop_behind(descriptor: int, offset: int, length: int) -> Iterator[None]:
     """Drop a range of a file from the page cache after the block, unless it was there before.
 
     Reading from a cold disk costs half as much so, and pushes out nothing that others use. The
-    last byte tells: the first ones may be there because the range before was read ahead.
+    middle tells: the first bytes may be there because the range before was read ahead, the last
+    ones because what follows was looked at.
     """
-    cold = length >= _SMALLEST and not _may_be_cached(descriptor, offset + length - 1)
+    cold = length >= _SMALLEST and not _may_be_cached(descriptor, offset + length // 2)
     yield
     if cold:
         with contextlib.suppress(OSError):

@@ -10,6 +10,19 @@ _NAME = re.compile(r"(?P<archive>.+)\.(?P<number>\d{3})-of-(?P<count>\d{3})(?P<z
 
 
 @dataclass(frozen=True, slots=True, order=True)
+class Split:
+    """One way of cutting an archive: into how many volumes, and whether they are compressed."""
+
+    archive: str
+    count: int
+    compressed: bool
+
+    def volume(self, number: int) -> VolumeName:
+        """Name one of its volumes, counted from 1."""
+        return VolumeName(self.archive, self.count, self.compressed, number)
+
+
+@dataclass(frozen=True, slots=True, order=True)
 class VolumeName:
     """Volume ``number`` (from 1) of the ``count`` that an archive was cut into."""
 
@@ -21,6 +34,10 @@ class VolumeName:
     def __post_init__(self) -> None:
         if not 1 <= self.number <= self.count <= MAX_VOLUMES:
             raise ValueError(f"volume {self.number} of {self.count}: expected 1 to {MAX_VOLUMES}")
+
+    def split(self) -> Split:
+        """Give the split that it is of."""
+        return Split(self.archive, self.count, self.compressed)
 
     def __str__(self) -> str:
         suffix = ".zst" if self.compressed else ""

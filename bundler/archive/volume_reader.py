@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from bundler.archive.reader import Reader
@@ -53,14 +53,15 @@ class VolumeReader(Reader):
             segment.reader.readv(offset - segment.offset, now)
             offset += sum(map(len, now))
 
-    def drop_behind(self, offset: int, length: int) -> AbstractContextManager[None]:
+    @contextmanager
+    def drop_behind(self, offset: int, length: int) -> Iterator[None]:
         """Do so for each volume that has a piece of the range."""
-        stack = ExitStack()
-        for segment in self._between(offset, length):
-            begin = max(offset, segment.offset)
-            count = min(offset + length, segment.end) - begin
-            stack.enter_context(segment.reader.drop_behind(begin - segment.offset, count))
-        return stack
+        with ExitStack() as stack:
+            for segment in self._between(offset, length):
+                begin = max(offset, segment.offset)
+                count = min(offset + length, segment.end) - begin
+                stack.enter_context(segment.reader.drop_behind(begin - segment.offset, count))
+            yield
 
     def carriers(self, offset: int, length: int) -> str | None:
         """Name the volumes that carry a range."""
@@ -96,9 +97,7 @@ class VolumeReader(Reader):
                 yield segment
 
 
-def _divide(
-    buffers: Sequence[memoryview], count: int
-) -> tuple[list[memoryview], list[memoryview]]:
+def _divide(buffers: Sequence[memoryview], count: int) -> tuple[list[memoryview], list[memoryview]]:
     """Cut a row of buffers behind its first ``count`` bytes."""
     before: list[memoryview] = []
     for number, buffer in enumerate(buffers):

@@ -1,12 +1,8 @@
-"""Archives that were cut into volumes: found in several places, judged as a set, opened as one.
-
-Names and sizes judge here; what the volumes hold is judged by the signed digests of the archive.
-"""
+"""Archives that were cut into volumes: found in several places, opened as one."""
 
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,31 +10,17 @@ from itertools import groupby
 from pathlib import Path
 
 from bundler.archive.files import RandomReader
-from bundler.archive.kinds import FILE, NOTHING, kind_of
 from bundler.archive.reader import Reader
 from bundler.archive.trouble import blaming
 from bundler.archive.volume_names import VolumeName, parse_volume_name
 from bundler.archive.volume_reader import Segment, VolumeReader
+from bundler.archive.volume_sets import Volume, judge, volume_fault
 from bundler.archive.zstd_reader import ZstdReader
-from bundler.archive.zstd_volume import ZstdIndex, read_index
-from bundler.errors import ContentError, MalformedError, printable
+from bundler.digest import Digest
+from bundler.errors import ContentError, printable
 from bundler.faults import Fault
 
 VOLUMES_HINT = "bring the volumes that are named; --volumes DIR says where else to look"
-
-
-@dataclass(frozen=True, slots=True)
-class Volume:
-    """One volume that can be used.
-
-    Attributes:
-        path: Where it lies.
-        offset, length: Which bytes of the archive it carries.
-    """
-
-    path: Path
-    offset: int
-    length: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,12 +74,13 @@ def open_place(place: Place, *, partly: bool = False) -> Reader:
     return VolumeReader(place.archive, segments, place.size)
 
 
-def locate(archive: str, size: int, directories: Sequence[Path]) -> Place | None:
+def locate(archive: str, size: int, digest: Digest, directories: Sequence[Path]) -> Place | None:
     """Find an archive: whole in one of some directories, or else in volumes over all of them.
 
     Args:
         archive: Its file name.
         size: Its signed size, in bytes.
+        digest: Its signed sha256.
         directories: Where to look, in this order; links and mount points will do.
 
     Raises:
@@ -106,10 +89,12 @@ def locate(archive: str, size: int, directories: Sequence[Path]) -> Place | None
     for directory in directories:
         if os.path.lexists(directory / archive):
             return directory / archive
-    return find_volumes(archive, size, directories)
+    return find_volumes(archive, size, digest, directories)
 
 
-def find_volumes(archive: str, size: int, directories: Sequence[Path]) -> VolumeSet | None:
+def find_volumes(
+    archive: str, size: int, digest: Digest, directories: Sequence[Path]
+) -> VolumeSet | None:
     """Find the volumes of an archive, and judge them as a set; None where there is not one.
 
     Raises:
@@ -122,25 +107,22 @@ def find_volumes(archive: str, size: int, directories: Sequence[Path]) -> Volume
             found.setdefault(name, []).append(path)
     if not found:
         return None
-    splits = [
-        list(names) for _, names in groupby(sorted(found), lambda n: (n.count, n.compressed))
-    ]
+    splits = [list(names) for _, names in groupby(sorted(found), VolumeName.split)]
     chosen = max(splits, key=len)
-    faults = [
-        _fault(name, expected=f"a volume of the split into {chosen[0].count}", got="another split")
-        for split in splits
-        if split is not chosen
-        for name in split
+    split = chosen[0].split()
+    volumes, faults = judge(split, size, digest, {name.number: found[name] for name in chosen})
+    others = [
+        volume_fault(name, expected=f"a volume of {split.count}, as most", got="another split")
+        for names in splits
+        if names is not chosen
+        for name in names
     ]
-    first = chosen[0]
-    judge = _Compressed if first.compressed else _Plain
-    judged = judge(archive, size, first.count, {name.number: found[name] for name in chosen})
     return VolumeSet(
         archive=archive,
         size=size,
-        compressed=first.compressed,
-        volumes=tuple(judged.volumes),
-        faults=(*judged.faults, *faults),
+        compressed=split.compressed,
+        volumes=tuple(volumes),
+        faults=(*faults, *others),
     )
 
 
@@ -165,45 +147,3 @@ def _entries(directories: Sequence[Path]) -> Iterator[Path]:
                 continue
             seen.add((status.st_dev, status.st_ino))
             yield from sorted(directory.iterdir())
-
-
-def _fault(name: VolumeName, *, expected: str, got: str, offset: int | None = None) -> Fault:
-    return Fault(
-        archive=name.archive, volume=str(name), offset=offset, expected=expected, got=got
-    )
-
-
-class _Judged:
-    """What both kinds of sets share: every number is there once, and is a plain file."""
-
-    compressed = False
-
-    def __init__(self, archive: str, size: int, count: int, paths: dict[int, list[Path]]) -> None:
-        self._archive = archive
-        self._size = size
-        self._count = count
-        self.faults: list[Fault] = []
-        self.volumes: list[Volume] = []
-        self._paths: dict[int, tuple[Path, int]] = {}
-        for number, places in sorted(paths.items()):
-            if len(places) > 1:
-                got = f"{len(places)}: {', '.join(map(str, places))}"
-                self._blame(number, expected="one file of this name", got=got)
-            self._keep(number, places[0])
-        self._judge(paths.keys())
-
-    def _keep(self, number: int, path: Path) -> None:
-        with blaming(path):
-            status = path.lstat()
-        kind = kind_of(status.st_mode)
-        if kind == FILE:
-            self._paths[number] = (path, status.st_size)
-        else:
-            self._blame(number, expected=FILE, got=kind)
-
-    def _judge(self, named: Iterator[int] | object) -> None:
-        raise NotImplementedError
-
-    def _blame(self, number: int, *, expected: str, got: str, offset: int | None = None) -> None:
-        name = VolumeName(self._archive, self._count, self.compressed, number)
-        self.faults.append(_fault(name, expected=expected, got=got, offset=offset))

@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from bundler.archive.oci import OCI_INDEX, OCI_MANIFEST
 from bundler.digest import Digest
 from bundler.document import Table
 from bundler.errors import NotFoundError
-from bundler.jsontext import MAX_INTEGER, read_json, write_json
+from bundler.jsontext import read_json, write_json
+from bundler.oci_manifest import (
+    MAX_OCI_MANIFEST_BYTES,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Tree,
+    read_tree,
+)
 from bundler.stores.artifacts import Artifacts
 from bundler.stores.base import StoredManifest
 
-MAX_MANIFEST_BYTES = 4 << 20
-_MAX_NESTED, _MAX_MANIFESTS = 3, 1000
-_HINT = "`attached: false` leaves out what is attached to the image"
 
-
-def read_manifest(stored: StoredManifest, name: str) -> Table:
+def read_manifest(content: bytes, name: str) -> Table:
     """Read a manifest or index of OCI's.
 
     Raises:
         MalformedError: It is something else.
     """
-    table = read_json(
-        stored.content, name=f"{name}: {stored.digest}", limit=MAX_MANIFEST_BYTES
-    ).table()
+    named = f"{name}: {Digest.of(content)}"
+    table = read_json(content, name=named, limit=MAX_OCI_MANIFEST_BYTES).table()
     got = media_type(table)
     if got not in {OCI_INDEX, OCI_MANIFEST}:
-        table.refuse("mediaType", f"expected an OCI manifest or index, got {got!r}", _HINT)
+        table.refuse("mediaType", f"expected an OCI manifest or index, got {got!r}")
     return table
 
 
@@ -64,46 +65,26 @@ def referrers_index(referrers: Iterable[tuple[StoredManifest, Table]]) -> bytes:
     return write_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": descriptors})
 
 
-def collect(
-    artifacts: Artifacts, stored: Iterable[StoredManifest], name: str
-) -> tuple[dict[Digest, bytes], dict[Digest, int]]:
-    """Read all manifests below some, and list the other blobs that they name.
+def collect(artifacts: Artifacts, top: bytes, known: Mapping[Digest, bytes], name: str) -> Tree:
+    """Read all manifests below one, and list the blobs that they name.
 
-    Returns:
-        The bytes of each manifest, and the size of each other blob, by digest.
+    Args:
+        artifacts: Where they are.
+        top: The one.
+        known: Manifests that are read already.
+        name: What to call it in an error.
 
     Raises:
         NotFoundError: One is not there.
         MalformedError: One is not OCI's, or there are too many.
     """
-    manifests: dict[Digest, bytes] = {}
-    blobs: dict[Digest, int] = {}
-    level = list(stored)
-    for depth in range(_MAX_NESTED + 1):
-        below: list[StoredManifest] = []
-        for item in level:
-            table = read_manifest(item, name)
-            manifests[item.digest] = item.content
-            blobs |= _blobs(table)
-            children = table.tables("manifests")
-            if (children and depth == _MAX_NESTED) or len(manifests) > _MAX_MANIFESTS:
-                table.refuse("manifests", "indexes are nested too deep or too large", _HINT)
-            below += [_child(artifacts, child, name) for child in children]
-        level = below
-    return manifests, blobs
 
+    def read(digest: Digest) -> bytes:
+        if digest in known:
+            return known[digest]
+        stored = artifacts.manifest(str(digest))
+        if stored is None:
+            raise NotFoundError(f"{name}: expected the manifest {digest}, found none")
+        return stored.content
 
-def _blobs(table: Table) -> dict[Digest, int]:
-    entries = table.tables("layers") + ([table.table("config")] if "config" in table else [])
-    return {
-        entry.parse("digest", Digest.parse): entry.integer("size", 0, MAX_INTEGER)
-        for entry in entries
-    }
-
-
-def _child(artifacts: Artifacts, entry: Table, name: str) -> StoredManifest:
-    digest = entry.parse("digest", Digest.parse)
-    stored = artifacts.manifest(str(digest))
-    if stored is None:
-        raise NotFoundError(f"{name}: expected the manifest {digest}, found none", hint=_HINT)
-    return stored
+    return read_tree(top, read, lambda content: read_manifest(content, name))

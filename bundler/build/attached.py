@@ -7,27 +7,29 @@ index.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.archive.oci import read_layout, write_oci_archive
 from bundler.archive.trouble import blaming
 from bundler.build.artifact_tree import (
-    MAX_MANIFEST_BYTES,
     artifact_type,
     collect,
     media_type,
     read_manifest,
     referrers_index,
 )
+from bundler.build.limits import require_within_limits
 from bundler.digest import Digest
-from bundler.errors import ContentError, NotFoundError
+from bundler.errors import ContentError, MalformedError, NotFoundError
 from bundler.events import Emit, Noted
-from bundler.jsontext import read_json, write_json
-from bundler.lockfile import LockedAttached
-from bundler.manifest import Image
+from bundler.jsontext import write_json
+from bundler.lock_images import LockedAttached
+from bundler.manifest import Blob, Image
+from bundler.oci_manifest import Tree
 from bundler.reference import ImageTag
 from bundler.stores.artifacts import Artifacts
 from bundler.stores.base import StoredManifest
@@ -36,6 +38,8 @@ from bundler.stores.base import StoredManifest
 _COSIGN = (".sig", ".att", ".sbom")
 # A signature of an SBOM of an image is two deep.
 _MAX_DEPTH = 3
+_LOCK_HINT = "run `bundle lock` to pin what is there now"
+_LEAVE_OUT_HINT = "`attached: false` leaves out what is attached to the image"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,22 +48,28 @@ class PinnedAttached:
 
     Attributes:
         locked: What a lock says of it.
-        top: The manifest or index that its archive is of.
-        manifests: Every manifest of the archive by its digest, ``top`` too.
-        blobs: Size of every other blob, by its digest.
+        tree: The manifest or index that its archive is of, with all below it.
         kinds: What it is, for people.
     """
 
     locked: LockedAttached
-    top: bytes
-    manifests: Mapping[Digest, bytes]
-    blobs: Mapping[Digest, int]
+    tree: Tree
     kinds: tuple[str, ...]
 
     @property
     def size(self) -> int:
         """Bytes of all its blobs."""
-        return sum(self.blobs.values()) + sum(map(len, self.manifests.values()))
+        return sum(self.tree.sizes.values())
+
+
+@contextlib.contextmanager
+def about(tag: ImageTag) -> Iterator[None]:
+    """Tell errors over what is attached to an image as such, with a way out."""
+    try:
+        yield
+    except (MalformedError, ContentError, NotFoundError) as error:
+        hint = error.hint or _LEAVE_OUT_HINT
+        raise type(error)(f"image {tag}: what is attached: {error}", hint=hint) from error
 
 
 def find_attached(
@@ -89,7 +99,7 @@ def find_attached(
     return tuple(found)
 
 
-def pin_attached(artifacts: Artifacts, locked: LockedAttached, *, name: str) -> PinnedAttached:
+def pin_attached(artifacts: Artifacts, locked: LockedAttached) -> PinnedAttached:
     """Read the manifests of what a lock says is attached.
 
     Raises:
@@ -98,14 +108,15 @@ def pin_attached(artifacts: Artifacts, locked: LockedAttached, *, name: str) -> 
         WorldError: The registry refuses us, or fails.
     """
     digests = locked.manifests or (locked.digest,)
-    stored = [_locked_manifest(artifacts, digest, locked, name) for digest in digests]
+    stored = [_locked_manifest(artifacts, digest, locked) for digest in digests]
     if not locked.manifests:
         return _pin(artifacts, locked.tag, locked.subject, stored[0])
     pinned = _pin_referrers(artifacts, locked.subject, stored)
     if pinned.locked != locked:
         raise ContentError(
-            f"{name}: {locked.tag}: expected {locked.digest} as locked, got {pinned.locked.digest}",
-            hint="run `bundle lock` to pin what is there now",
+            f"{_place(artifacts, locked.tag)}: expected {locked.digest} as locked, "
+            f"got {pinned.locked.digest}",
+            hint=_LOCK_HINT,
         )
     return pinned
 
@@ -114,7 +125,6 @@ def fetch_attached(
     artifacts: Artifacts,
     pinned: PinnedAttached,
     *,
-    repository: str,
     name: str,
     scratch: Path,
     mtime: int,
@@ -124,7 +134,6 @@ def fetch_attached(
     Args:
         artifacts: Where it is.
         pinned: What it is.
-        repository: What that is called in a source.
         name: Of the image in the bundle.
         scratch: A directory for the archive, and for its blobs meanwhile.
         mtime: Seconds since 1970 that every member gets.
@@ -134,10 +143,12 @@ def fetch_attached(
 
     Raises:
         ContentError: A blob is not what its digest says.
-        MalformedError: It is nothing that an OCI archive can hold.
+        MalformedError: It is nothing that an OCI archive can hold, or that a registry takes.
         WorldError: The registry fails, or the disk is full.
     """
     tag = ImageTag(name, pinned.locked.tag)
+    sizes = pinned.tree.sizes.items()
+    require_within_limits(tag, (Blob(digest=digest, size=size) for digest, size in sizes))
     layout_dir = scratch / f"attached-{name}"
     archive = scratch / Path(tag.archive_path).name
     with blaming(layout_dir):
@@ -149,7 +160,7 @@ def fetch_attached(
     image = Image(
         tag=tag,
         digest=layout.digest,
-        source=f"docker://{repository}:{tag.tag}",
+        source=f"docker://{artifacts.name}:{tag.tag}",
         source_digest=layout.digest,
         platforms=(),
         blobs=layout.blobs,
@@ -192,12 +203,9 @@ def _about(
 
 
 def _pin(artifacts: Artifacts, tag: str, subject: Digest, stored: StoredManifest) -> PinnedAttached:
-    manifests, blobs = collect(artifacts, [stored], tag)
     return PinnedAttached(
         locked=LockedAttached(tag=tag, subject=subject, digest=stored.digest),
-        top=stored.content,
-        manifests=manifests,
-        blobs=blobs,
+        tree=collect(artifacts, stored.content, {}, _place(artifacts, tag)),
         kinds=(tag.rpartition(".")[2],),
     )
 
@@ -206,51 +214,53 @@ def _pin_referrers(
     artifacts: Artifacts, subject: Digest, stored: Sequence[StoredManifest]
 ) -> PinnedAttached:
     tag = f"sha256-{subject.hex}"
-    tables = [read_manifest(item, tag) for item in stored]
+    place = _place(artifacts, tag)
+    tables = [read_manifest(item.content, place) for item in stored]
     for table in tables:
         table.table("subject").choice("digest", (str(subject),))
-    manifests, blobs = collect(artifacts, stored, tag)
     index = referrers_index(zip(stored, tables, strict=True))
-    digest = Digest.of(index)
+    known = {item.digest: item.content for item in stored}
     return PinnedAttached(
         locked=LockedAttached(
             tag=tag,
             subject=subject,
-            digest=digest,
-            manifests=tuple(sorted(item.digest for item in stored)),
+            digest=Digest.of(index),
+            manifests=tuple(sorted(known)),
         ),
-        top=index,
-        manifests=manifests | {digest: index},
-        blobs=blobs,
+        tree=collect(artifacts, index, known, place),
         kinds=tuple(map(artifact_type, tables)),
     )
 
 
 def _locked_manifest(
-    artifacts: Artifacts, digest: Digest, locked: LockedAttached, name: str
+    artifacts: Artifacts, digest: Digest, locked: LockedAttached
 ) -> StoredManifest:
     stored = artifacts.manifest(str(digest))
     if stored is None:
         raise NotFoundError(
-            f"{name}: {locked.tag}: expected {digest} as locked, found nothing",
-            hint="run `bundle lock` to pin what is there now",
+            f"{_place(artifacts, locked.tag)}: expected {digest} as locked, found nothing",
+            hint=_LOCK_HINT,
         )
     return stored
+
+
+def _place(artifacts: Artifacts, tag: str) -> str:
+    return f"{artifacts.name}:{tag}"
 
 
 def _write_layout(artifacts: Artifacts, pinned: PinnedAttached, directory: Path) -> None:
     blobs = directory / "blobs" / "sha256"
     blobs.mkdir(parents=True)
-    for digest, content in pinned.manifests.items():
+    for digest, content in pinned.tree.manifests.items():
         (blobs / digest.hex).write_bytes(content)
-    for digest, size in pinned.blobs.items():
-        if digest not in pinned.manifests:
-            artifacts.fetch(digest, size, blobs / digest.hex)
-    top = read_json(pinned.top, name=pinned.locked.tag, limit=MAX_MANIFEST_BYTES).table()
+    for digest, size in pinned.tree.blobs.items():
+        artifacts.fetch(digest, size, blobs / digest.hex)
+    digest = pinned.locked.digest
+    top = pinned.tree.manifests[digest]
     descriptor = {
-        "mediaType": media_type(top),
-        "digest": str(pinned.locked.digest),
-        "size": len(pinned.top),
+        "mediaType": media_type(read_manifest(top, _place(artifacts, pinned.locked.tag))),
+        "digest": str(digest),
+        "size": len(top),
     }
     (directory / "oci-layout").write_bytes(write_json({"imageLayoutVersion": "1.0.0"}))
     (directory / "index.json").write_bytes(

@@ -10,7 +10,7 @@ from bundler.build.presets import KeyPath, preset, scalar
 from bundler.build.source_tree import files_below
 from bundler.charts.own import REGISTRY, own_images
 from bundler.charts.rendering import ChartRenderer
-from bundler.closure import link, listed, missing
+from bundler.closure import require_linked
 from bundler.digest import Digest, tree_digest
 from bundler.errors import CheckError, MalformedError, printable
 from bundler.events import Emit
@@ -130,10 +130,7 @@ def check_closure(
     """
     named = own_images(files, charts=charts, scratch=scratch, name=name)
     expected = {f"{REGISTRY}/{image}": image for image in images}
-    foreign = missing(link(named, expected.get))
-    if foreign or not named:
-        raise CheckError(
-            f"chart {name}: expected images of this release only, got "
-            f"{listed(foreign) or 'no image at all'}",
-            hint="take every image from the values image, downloader.image and docs.image",
-        )
+    problem = f"chart {name}: expected images of this release only, got"
+    hint = "take every image from the values image, downloader.image and docs.image"
+    if not require_linked(named, expected.get, problem=problem, hint=hint):
+        raise CheckError(f"{problem} none", hint=hint)

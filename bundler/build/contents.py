@@ -12,6 +12,7 @@ from bundler.build.third_party import FoundChart
 from bundler.closure import by_source
 from bundler.jsontext import write_json
 from bundler.manifest import Chart, Checkpoint, Image, Model, Release
+from bundler.manifest_images import running
 from bundler.sizes import size_text
 
 _GUIDE, _CHARTS_GUIDE = "operator_guide.md", "operator_guide_charts.md"
@@ -147,7 +148,7 @@ def _third_party(charts: Sequence[FoundChart], images: Sequence[Image]) -> str:
 
 
 def _third_party_chart(found: FoundChart, images: Sequence[Image]) -> str:
-    chart, find = found.chart, by_source(images)
+    chart, find = found.chart, by_source(running(images))
     values = f" -f ./{chart.values}" if chart.values else ""
     rows = []
     for reference in found.references:
@@ -158,7 +159,7 @@ def _third_party_chart(found: FoundChart, images: Sequence[Image]) -> str:
     table = _table([("the chart names", "your registry has", "tag"), ("---",) * 3, *rows])
     return (
         f"**{chart.name} {chart.version}**\n\n"
-        f"    helm install {chart.name} ./{chart.path}{values} -f <your-values> "
+        f"    helm install {found.carried.release_name} ./{chart.path}{values} -f <your-values> "
         f"--namespace <namespace>\n\n" + (table if rows else "It names no image.")
     )
 

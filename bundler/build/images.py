@@ -11,6 +11,7 @@ from bundler.archive.oci import Layout, read_layout, write_oci_archive
 from bundler.archive.trouble import blaming
 from bundler.build.attached import (
     PinnedAttached,
+    about,
     fetch_attached,
     find_attached,
     kinds_of,
@@ -21,7 +22,8 @@ from bundler.build.protocols import ImageSource
 from bundler.digest import Digest
 from bundler.errors import ContentError, MalformedError
 from bundler.events import Emit, Finished, Noted, Started, ignore
-from bundler.lockfile import Lock, LockedImage
+from bundler.lock_images import LockedImage
+from bundler.lockfile import Lock
 from bundler.manifest import Image
 from bundler.source import ArchiveSource, Platform, RegistrySource, Resolved, Source
 from bundler.spec import ImageSpec, Spec
@@ -66,10 +68,10 @@ class PinnedImage:
         return LockedImage(
             tag=spec.tag,
             source=str(spec.source),
-            platform=spec.platform_text,
+            platform=spec.fetch.platform_text,
             source_digest=self.source_digest,
             digest=digest,
-            attached=tuple(item.locked for item in self.attached) if spec.attached else None,
+            attached=tuple(item.locked for item in self.attached) if spec.fetch.attached else None,
         )
 
 
@@ -117,7 +119,8 @@ def _pin(
         source = source.below(base)
     elif locked is not None:
         source = source.at(locked.source_digest)
-    found = images.resolve(source, platform=image.platform, plain_http=image.plain_http)
+    fetch = image.fetch
+    found = images.resolve(source, platform=fetch.platform, plain_http=fetch.plain_http)
     if locked is not None:
         _require_locked(image, "at its source", locked.source_digest, found.digest)
     kept = None if found.docker_typed else found.taken
@@ -141,11 +144,11 @@ def _attached(
     emit: Emit,
 ) -> tuple[PinnedAttached, ...]:
     source, name = image.source, str(image.tag)
-    if not image.attached or not isinstance(source, RegistrySource):
+    if not image.fetch.attached or not isinstance(source, RegistrySource):
         return ()
-    with artifacts(source.repository, image.plain_http) as there:
+    with artifacts(source.repository, image.fetch.plain_http) as there, about(image.tag):
         if locked is not None:
-            return tuple(pin_attached(there, item, name=name) for item in locked.attached or ())
+            return tuple(pin_attached(there, item) for item in locked.attached or ())
         for subject, reason in _left_behind(image, found).items():
             if left := find_attached(there, [subject], name=name, emit=emit):
                 emit(Noted(f"{name}: left out, {reason}: {kinds_of(left)} about {subject}"))
@@ -162,8 +165,9 @@ def _left_behind(image: ImageSpec, found: Resolved) -> dict[Digest, str]:
         )
         left[found.taken] = reason
     if found.taken != found.digest:
+        platform = image.fetch.platform_text
         left[found.digest] = (
-            f"since only {image.platform_text} of that index is taken (`platform: all` carries it)"
+            f"since only {platform} of that index is taken (`platform: all` carries it)"
         )
     return left
 
@@ -201,17 +205,12 @@ def fetch_images(
         emit(Started("fetch", str(tag)))
         yield _fetch(image, images, scratch, mtime, emit)
         if image.attached and isinstance(image.source, RegistrySource):
-            repository = image.source.repository
-            with artifacts(repository, image.spec.plain_http) as there:
+            with (
+                artifacts(image.source.repository, image.spec.fetch.plain_http) as there,
+                about(tag),
+            ):
                 for item in image.attached:
-                    yield fetch_attached(
-                        there,
-                        item,
-                        repository=repository,
-                        name=tag.name,
-                        scratch=scratch,
-                        mtime=mtime,
-                    )
+                    yield fetch_attached(there, item, name=tag.name, scratch=scratch, mtime=mtime)
         emit(Finished(str(tag)))
 
 
@@ -246,13 +245,15 @@ def fetch_layout(image: PinnedImage, images: ImageSource, layout_dir: Path) -> L
         WorldError: Its source fails, or the disk is full.
     """
     spec = image.spec
-    fetched = images.fetch(image.source, layout_dir, taken=image.taken, plain_http=spec.plain_http)
+    fetched = images.fetch(
+        image.source, layout_dir, taken=image.taken, plain_http=spec.fetch.plain_http
+    )
     layout = read_layout(layout_dir)
     require_within_limits(spec.tag, layout.blobs)
     _require_locked(spec, "at its source", image.taken, fetched.source_digest)
     _require_locked(spec, "in OCI form", image.digest or layout.digest, layout.digest)
-    if spec.platform is not None:
-        _require_platform(spec, spec.platform, layout.platforms)
+    if spec.fetch.platform is not None:
+        _require_platform(spec, spec.fetch.platform, layout.platforms)
     return layout
 
 

@@ -19,7 +19,8 @@ from bundler.build.third_party import FoundChart, find_charts, locked_charts, wi
 from bundler.charts.rendering import ChartRenderer
 from bundler.digest import Digest
 from bundler.events import Advanced, Emit, Finished, Started, ignore
-from bundler.lockfile import Lock, LockedChart, LockedCheckpoint, LockedFile, LockedImage
+from bundler.lock_images import LockedImage
+from bundler.lockfile import Lock, LockedChart, LockedCheckpoint, LockedFile
 from bundler.manifest import Manifest
 from bundler.spec import Spec
 from bundler.stores.artifacts import OpenArtifacts, open_artifacts

@@ -11,14 +11,16 @@ from bundler.chart_images import with_chart_images
 from bundler.charts.archive import MAX_ARCHIVE_BYTES, read_chart_archive
 from bundler.charts.rendering import ChartRenderer
 from bundler.charts.third_party import CarriedChart, find_images
-from bundler.closure import by_source, link, listed, missing
+from bundler.closure import by_source, require_linked
 from bundler.digest import Digest
 from bundler.errors import CheckError, ContentError, MalformedError, printable
 from bundler.events import Emit, Finished, Noted, Started
-from bundler.images_named import NamedImage
+from bundler.image_reference import NamedImage
 from bundler.lock_charts import LockedChartImage, LockedThirdPartyChart, LockedValues
-from bundler.lockfile import Lock, LockedImage
+from bundler.lock_images import LOCK_HINT, LockedImage
+from bundler.lockfile import Lock
 from bundler.manifest import Chart, Image, require_unique
+from bundler.manifest_images import running
 from bundler.spec import Spec
 from bundler.spec_charts import ThirdPartyChart
 from bundler.yamltext import MAX_YAML_BYTES
@@ -92,7 +94,8 @@ def find_charts(
         emit: Told of each, and of what rendering may not show.
 
     Raises:
-        MalformedError: An archive is none, or two charts have one name.
+        MalformedError: An archive is none, two charts have one name or one path in the bundle, or
+            the lock calls a chart otherwise.
         ContentError: An archive or a file of values is not the locked one, or names other images.
         CheckError: A chart does not render.
         WorldError: A file or a program is missing or fails.
@@ -105,6 +108,8 @@ def find_charts(
         emit(Finished(item.source))
     try:
         require_unique("chart", (own_name, *(chart.carried.name for chart in found)))
+        paths = (path for chart in found for path in chart.files)
+        require_unique("path", (f"charts/{own_name}", *paths))
     except ValueError as error:
         raise MalformedError(
             str(error), hint="call a chart otherwise with its `name:` in the spec"
@@ -134,13 +139,10 @@ def check_closures(found: Sequence[FoundChart], images: Sequence[Image]) -> None
     Raises:
         CheckError: One is not there; the message has all such places.
     """
-    find = by_source([image for image in images if image.subject is None])
+    find = by_source(running(images))
     for chart in found:
-        if absent := missing(link(chart.images, find)):
-            raise CheckError(
-                f"chart {chart.carried.name}: names images that are not in the release: "
-                f"{listed(absent)}"
-            )
+        problem = f"chart {chart.carried.name}: names images that are not in the release"
+        require_linked(chart.images, find, problem=problem)
 
 
 def _find(
@@ -161,6 +163,11 @@ def _find(
         if locked.values is not None and values is not None:
             _require(f"values {spec.values}", locked.values.digest, values)
     name = spec.name or archive.name
+    if locked is not None and locked.name != name:
+        raise MalformedError(
+            f"chart {spec.source}: spec calls it {name}, lock calls it {locked.name}",
+            hint=LOCK_HINT,
+        )
     carried = CarriedChart(name=name, content=content, values=values, rules=spec.rules)
     images = find_images(carried, charts=charts, scratch=scratch)
     for note in images.notes:

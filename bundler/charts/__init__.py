@@ -1,5 +1,5 @@
 """Helm charts as builders and verifiers see them: read, rendered, searched for images.
 
 Rendering is asked of a ``ChartRenderer``; what is found in the objects is decided by the pure
-modules ``images_named``, ``image_discovery`` and ``closure``.
+modules ``image_discovery`` and ``closure``.
 """

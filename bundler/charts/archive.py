@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
+import re
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -17,7 +19,12 @@ from bundler.yamltext import read_objects
 _MAX_PLAIN_BYTES, _MAX_FILE_BYTES = 100 << 20, 5 << 20
 MAX_ARCHIVE_BYTES = 20 << 20
 _MAX_MEMBERS = 20_000
-_ABOUT = "Chart.yaml"
+_ABOUT, _SCHEMA = "Chart.yaml", "values.schema.json"
+# Below charts/ Helm unpacks archives itself.
+_PACKED = re.compile(r"(?:.*/)?charts/[^/]+\.tgz")
+# What of a schema can name another document, which Helm would fetch, from a host or from a file.
+_REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
+_KNOWN_SCHEMAS = re.compile(r"https?://json-schema\.org/[A-Za-z0-9./#-]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +52,8 @@ def read_chart_archive(content: bytes, *, name: str) -> ChartArchive:
 
     Raises:
         MalformedError: It is no ``.tar.gz`` of one chart, has a link, a device or a path that
-            leaves it, is larger than Helm takes, or its Chart.yaml is none.
+            leaves it, is larger than Helm takes, has an archive in it, its Chart.yaml is none, or
+            a schema of values, of a chart below it too, is none or names another document.
     """
     try:
         files = dict(_files(content))
@@ -54,6 +62,9 @@ def read_chart_archive(content: bytes, *, name: str) -> ChartArchive:
             f"{name}: not the archive of a chart: {printable(str(error))}",
             hint="`helm package DIRECTORY` makes one",
         ) from error
+    for path in files:
+        if path.split("/")[-1] == _SCHEMA:
+            _check_schema(files[path], f"{name}: {printable(path)}")
     tops = {path.split("/")[0] for path in files}
     if len(tops) != 1:
         raise MalformedError(f"{name}: expected one top-level directory, got {len(tops)}")
@@ -82,6 +93,37 @@ def _described(files: Mapping[str, bytes], about: str, name: str) -> ChartArchiv
         raise MalformedError(f"{name}: {error}") from error
 
 
+def _check_schema(content: bytes, name: str) -> None:
+    """Refuse a schema that would make Helm read something else than the archive."""
+    try:
+        waiting: list[object] = [json.loads(content)]
+    except (ValueError, RecursionError) as error:
+        raise MalformedError(f"{name}: not JSON: {printable(str(error))}") from error
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list):
+            waiting.extend(value)
+        elif isinstance(value, dict):
+            waiting.extend(value.values())
+            _check_references(value, name)
+
+
+def _check_references(schema: Mapping[str, object], name: str) -> None:
+    for key in _REFERENCES:
+        value = schema.get(key)
+        if isinstance(value, str) and not value.startswith("#"):
+            raise MalformedError(
+                f"{name}: expected a {key} inside of the schema, #..., got "
+                f"{printable(value[:200])!r}",
+                hint="Helm would fetch that to render the chart; write it into the schema",
+            )
+    value = schema.get("$schema")
+    if isinstance(value, str) and not _KNOWN_SCHEMAS.fullmatch(value):
+        raise MalformedError(
+            f"{name}: $schema: expected one of json-schema.org, got {printable(value[:200])!r}"
+        )
+
+
 def _text(table: Mapping[str, object], key: str) -> str:
     value = table.get(key)
     if not isinstance(value, str):
@@ -107,6 +149,6 @@ def _files(content: bytes) -> Iterator[tuple[str, bytes]]:
                 raise ValueError(f"{path}: expected a file of at most {_MAX_FILE_BYTES} bytes")
             file = archive.extractfile(member)
             data = file.read() if file else b""
-            if len(data) != member.size:
-                raise ValueError(f"{path}: cut short")
+            if _PACKED.fullmatch(path):
+                raise ValueError(f"{path}: expected the charts below it unpacked, got an archive")
             yield path, data

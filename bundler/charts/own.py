@@ -9,7 +9,8 @@ from pathlib import Path
 from bundler.archive.files import atomic_write_bytes
 from bundler.charts.rendering import ChartRenderer, problem, varying
 from bundler.errors import CheckError, ToolFailedError
-from bundler.images_named import NamedImage, images_named
+from bundler.image_discovery import discover
+from bundler.image_reference import NamedImage
 from bundler.manifest import MODEL_TYPES
 from bundler.yamltext import read_objects
 
@@ -22,7 +23,8 @@ def own_images(
 ) -> list[NamedImage]:
     """Render a chart of ours with everything switched on and give every image that it names.
 
-    Each stands at ``REGISTRY`` if the chart takes it from where it should.
+    Each stands at ``REGISTRY`` if the chart takes it from where it should. Settings that
+    ``discover`` takes for images count too.
 
     Args:
         files: The chart as it is in a bundle.
@@ -49,7 +51,7 @@ def own_images(
         text = charts.template(chart_dir, "inference", "models", [values])
     except ToolFailedError as error:
         raise CheckError(f"chart {name}: does not render: {problem(error)}") from error
-    return images_named(read_objects(text, name=f"chart {name}, rendered"))
+    return discover(read_objects(text, name=f"chart {name}, rendered"))
 
 
 def _everything_on() -> dict[str, object]:

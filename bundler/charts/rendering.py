@@ -13,7 +13,7 @@ from bundler.errors import ToolFailedError, printable
 # a file, so that no way of quoting hides it. Source: Helm, "Template Function List"; Sprig.
 _VARYING = re.compile(
     r"""\blookup(?=\s*["`$.(]) | \b(?:IsUpgrade|IsInstall)\b | \.Release\.Revision\b
-    | \.Capabilities\b
+    | [."`]Capabilities\b | \b(?:eq|ne)\b[^{}()|]{0,200}\.Release\.(?:Name|Namespace)\b
     | \b(?:getHostByName|uuidv4|shuffle|encryptAES|htpasswd|bcrypt)\b
     | \brand(?:Alpha|Ascii|Numeric|Bytes|Int)\w*
     | \bgen(?:CA|PrivateKey|SelfSignedCert|SignedCert)\w*

@@ -13,6 +13,7 @@ from bundler.cli.options import (
     key_option,
     print_json,
     release_dir_option,
+    volumes_option,
 )
 from bundler.cli.tables import print_tables
 from bundler.describe import describe_path
@@ -22,16 +23,23 @@ from bundler.describe import describe_path
 @click.argument("path", type=ANY_PATH)
 @key_option
 @release_dir_option
+@volumes_option
 @json_option
 def command(
-    path: Path, key_files: tuple[Path, ...], release_dir: Path | None, as_json: bool
+    path: Path,
+    key_files: tuple[Path, ...],
+    release_dir: Path | None,
+    volumes: tuple[Path, ...],
+    as_json: bool,
 ) -> None:
     """Show what a release holds.
 
     PATH is a release directory or one of its archives; no archive is read. Without --key
     nothing vouches for what is shown.
     """
-    description = describe_path(path, read_keys(key_files), release_dir=release_dir)
+    description = describe_path(
+        path, read_keys(key_files), release_dir=release_dir, elsewhere=volumes
+    )
     if as_json:
         print_json(description.to_dict())
         return

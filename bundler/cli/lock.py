@@ -13,7 +13,7 @@ from bundler.cli.render import Watcher
 from bundler.cli.tables import print_tables
 from bundler.describe import Section
 from bundler.errors import printable
-from bundler.lock_charts import LockedThirdPartyChart
+from bundler.lock_charts import LockedThirdPartyChart, from_locked_chart
 from bundler.lockfile import lock_path, write_lock
 from bundler.tools.helm import Helm
 from bundler.tools.skopeo import Skopeo
@@ -36,7 +36,7 @@ def command(spec_file: Path, lock_file: Path | None, as_json: bool) -> None:
     path = lock_file or lock_path(spec_file)
     write_lock(path, lock)
     if as_json:
-        print_json({"lock": str(path)})
+        print_json({"lock": str(path), "charts": [from_locked_chart(item) for item in lock.charts]})
         return
     print_tables(map(_found, lock.charts))
     click.echo(path)
@@ -48,6 +48,10 @@ def _found(chart: LockedThirdPartyChart) -> Section:
         (printable(image.reference), image.digest.id16, place)
         for image in chart.images
         for place in image.found_in
+    ]
+    rows += [
+        (printable(item.image), "", printable(f"not an image: {item.reason}"))
+        for item in chart.rules.not_images
     ]
     return Section(
         title=f"{chart.name} {chart.version}: {len(chart.images)} images",

@@ -13,7 +13,7 @@ import click
 
 from bundler.cli.options import read_given
 from bundler.cli.registry import open_target_registry
-from bundler.process import Run, run
+from bundler.process import MAX_OUTPUT_BYTES, Run, run
 from bundler.publish.destination import Destination
 from bundler.publish.pointer import Allowances
 from bundler.publish.secrets import WantedSecret, read_secrets
@@ -70,6 +70,7 @@ def open_publication(
     keys: Sequence[Path],
     target_file: Path,
     *,
+    volumes: Sequence[Path] = (),
     api_key: str | None = None,
     login: Login | None = None,
     engine: str = DIRECT,
@@ -82,11 +83,12 @@ def open_publication(
         release: Its directory.
         keys: Public keys that are trusted.
         target_file: Where it goes.
+        volumes: Where else archives, or volumes of them, lie.
         api_key: The models' API key, in the place of the target's.
         login: For the registry, in the place of what is written down.
         engine: What pushes images: one of ``ENGINES``.
     """
-    trusted = open_release(release, read_keys(keys))
+    trusted = open_release(release, read_keys(keys), elsewhere=volumes)
     content = read_given(target_file, limit=MAX_YAML_BYTES)
     target = read_target(read_yaml(content, name=str(target_file)), base=target_file.parent)
     secrets = read_secrets(target, api_key=api_key)
@@ -124,8 +126,9 @@ def _keeping_in(own: Path) -> Run:
         stdin: bytes = b"",
         env: Mapping[str, str] | None = None,
         timeout: float | None = None,
+        limit: int = MAX_OUTPUT_BYTES,
     ) -> str:
         kept = {"KUBECACHEDIR": str(own / "kubernetes"), **(env or {})}
-        return run(argv, stdin=stdin, env=kept, timeout=timeout)
+        return run(argv, stdin=stdin, env=kept, timeout=timeout, limit=limit)
 
     return run_there

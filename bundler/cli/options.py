@@ -19,6 +19,8 @@ T = TypeVar("T")
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
 ANY_PATH = click.Path(exists=True, path_type=Path)
+ANY_PATH_OR_PIPE = click.Path(exists=True, allow_dash=True, path_type=Path)
+PIPE = Path("-")
 NEW_PATH = click.Path(path_type=Path)
 
 
@@ -39,6 +41,14 @@ release_dir_option = click.option(
     "release_dir",
     type=DIRECTORY,
     help="Where SHA256SUMS, its signatures and MANIFEST.json lie, if not in or beside PATH.",
+)
+volumes_option = click.option(
+    "--volumes",
+    "volumes",
+    type=DIRECTORY,
+    multiple=True,
+    metavar="DIR",
+    help="Where archives, or volumes of them, lie too, such as a mounted disk; repeatable.",
 )
 lock_option = click.option(
     "--lock", "lock_file", type=NEW_PATH, metavar="FILE", help="The lock, if not <SPEC>.lock.json."

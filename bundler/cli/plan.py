@@ -17,6 +17,7 @@ from bundler.cli.options import (
     read_api_key,
     stale_options,
     target_option,
+    volumes_option,
 )
 from bundler.cli.registry import login_options, read_login
 from bundler.cli.render import Watcher
@@ -33,6 +34,7 @@ _MARKS = {State.PRESENT: ("=", "green"), State.TO_DO: ("+", "yellow"), State.CON
 @click.argument("release", type=DIRECTORY)
 @target_option
 @key_option
+@volumes_option
 @stale_options
 @api_key_option
 @login_options
@@ -44,6 +46,7 @@ def command(
     release: Path,
     target_file: Path,
     key_files: tuple[Path, ...],
+    volumes: tuple[Path, ...],
     allow_rollback: int | None,
     allow_expired: bool,
     reason: str | None,
@@ -67,7 +70,12 @@ def command(
     )
     api_key = read_api_key() if api_key_stdin else None
     with open_publication(
-        release, key_files, target_file, api_key=api_key, login=login
+        release,
+        key_files,
+        target_file,
+        volumes=volumes,
+        api_key=api_key,
+        login=login,
     ) as publication:
         plan = plan_of(publication, utc_now(), allowed)
     if as_json:

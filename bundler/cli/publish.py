@@ -18,6 +18,7 @@ from bundler.cli.options import (
     read_api_key,
     stale_options,
     target_option,
+    volumes_option,
 )
 from bundler.cli.plan import plan_of, show_plan
 from bundler.cli.registry import login_options, read_login
@@ -35,6 +36,7 @@ from bundler.target import Target
 @click.argument("release", type=DIRECTORY)
 @target_option
 @key_option
+@volumes_option
 @stale_options
 @click.option("-y", "--yes", is_flag=True, help="Do not ask before carrying the plan out.")
 @api_key_option
@@ -79,6 +81,7 @@ def command(
     release: Path,
     target_file: Path,
     key_files: tuple[Path, ...],
+    volumes: tuple[Path, ...],
     allow_rollback: int | None,
     allow_expired: bool,
     reason: str | None,
@@ -115,7 +118,13 @@ def command(
     allowed = allowances(allow_rollback, allow_expired, reason)
     now = utc_now()
     with open_publication(
-        release, key_files, target_file, api_key=api_key, login=login, engine=engine
+        release,
+        key_files,
+        target_file,
+        volumes=volumes,
+        api_key=api_key,
+        login=login,
+        engine=engine,
     ) as publication:
         plan = plan_of(publication, now, allowed)
         show_plan(plan, err=True)

@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import click
 
 from bundler.cli.opening import read_keys, utc_now
 from bundler.cli.options import (
-    ANY_PATH,
+    ANY_PATH_OR_PIPE,
+    PIPE,
     json_option,
     key_option,
     print_json,
     release_dir_option,
+    volumes_option,
 )
 from bundler.cli.render import Watcher
 from bundler.cli.tables import print_tables
 from bundler.describe import Section
 from bundler.errors import CheckError, ContentError, printable
+from bundler.manifest import Image
 from bundler.sizes import size_text
 from bundler.tools.helm import Helm
-from bundler.verify import ChartClosure, Report, verify_closure, verify_path
+from bundler.verify import ChartClosure, Report, verify_closure, verify_path, verify_stream
 
 
 @click.command()
-@click.argument("path", type=ANY_PATH)
+@click.argument("path", type=ANY_PATH_OR_PIPE)
 @key_option
 @release_dir_option
+@volumes_option
+@click.option(
+    "--only", metavar="NAME[/PATH]", help="One archive, or one file of it, and nothing else."
+)
+@click.option(
+    "--quick", is_flag=True, help="Signatures, sizes and structure only: no content is read."
+)
 @click.option("--strict", is_flag=True, help="Make every file that is not signed a fault.")
 @click.option("--complete", is_flag=True, help="Make an absent checkpoint archive a fault.")
 @click.option("--allow-expired", is_flag=True, help="Judge an expired release too, and say so.")
@@ -40,6 +52,9 @@ def command(
     path: Path,
     key_files: tuple[Path, ...],
     release_dir: Path | None,
+    volumes: tuple[Path, ...],
+    only: str | None,
+    quick: bool,
     strict: bool,
     complete: bool,
     allow_expired: bool,
@@ -49,27 +64,44 @@ def command(
     """Check a release, or a part of one, against its signature.
 
     Reads every byte; extracts and changes nothing. PATH is a release directory, a bundle or
-    checkpoint archive, or a directory that one of them was extracted to. Every fault is told,
-    with file, part and offset.
+    checkpoint archive, a volume of one, or a directory that one of them was extracted to. Every
+    fault is told, with file, part, offset and volume. PATH `-` is a pipe that carries one archive:
+    --only says which, --release where its small files lie.
 
     With --closure no layer is read. The exit status is 8 where an image is missing.
     """
     if closure:
-        if strict or complete:
-            raise click.UsageError("--closure goes with neither --strict nor --complete")
+        if strict or complete or quick or only or volumes:
+            raise click.UsageError("--closure goes with --key, --release and --allow-expired only")
         _closure(path, key_files, release_dir, allow_expired=allow_expired, as_json=as_json)
         return
     with Watcher() as emit:
-        report = verify_path(
-            path,
-            read_keys(key_files),
-            now=utc_now(),
-            release_dir=release_dir,
-            strict=strict,
-            require_all=complete,
-            allow_expired=allow_expired,
-            emit=emit,
-        )
+        if path == PIPE:
+            if release_dir is None or only is None or quick or strict or complete or volumes:
+                raise click.UsageError("a pipe needs --release DIR and --only NAME, and no other")
+            report = verify_stream(
+                sys.stdin.buffer,
+                read_keys(key_files),
+                now=utc_now(),
+                release_dir=release_dir,
+                only=only,
+                allow_expired=allow_expired,
+                emit=emit,
+            )
+        else:
+            report = verify_path(
+                path,
+                read_keys(key_files),
+                now=utc_now(),
+                release_dir=release_dir,
+                elsewhere=volumes,
+                quick=quick,
+                only=only,
+                strict=strict,
+                require_all=complete,
+                allow_expired=allow_expired,
+                emit=emit,
+            )
     for note in report.notes:
         click.echo(f"note: {note}", err=True)
     if as_json:
@@ -100,30 +132,40 @@ def _closure(
     if as_json:
         print_json(report.to_dict())
         click.get_current_context().exit(0 if report else CheckError.exit_status)
-    print_tables(map(_links, report.charts))
+    damaged = {image for image, _ in report.damaged}
+    print_tables(_links(chart, damaged) for chart in report.charts)
     report.raise_for_missing()
     keys, places = ", ".join(report.signatures), sum(len(chart.links) for chart in report.charts)
     click.echo(f"{report.release}: signed by {keys}; all {places} places have their image here")
 
 
-def _links(chart: ChartClosure) -> Section:
-    rows = [
-        (
-            printable(item.place.object),
-            printable(item.place.container),
-            printable(item.place.image),
-            item.image.tag.archive_path if item.image else "MISSING",
-        )
-        for item in chart.links
-    ]
+def _links(chart: ChartClosure, damaged: Collection[str]) -> Section:
+    places = [(item.place, _archive(item.image, damaged)) for item in chart.links]
+    places += [(place, f"not an image: {reason}") for place, reason in chart.not_images]
     return Section(
         title=f"{chart.name} {chart.version}",
         columns=("object", "container", "image", "archive"),
-        rows=tuple(rows),
+        rows=tuple(
+            (printable(p.object), printable(p.container), printable(p.image), printable(what))
+            for p, what in places
+        ),
     )
+
+
+def _archive(image: Image | None, damaged: Collection[str]) -> str:
+    if image is None:
+        return "MISSING"
+    return "DAMAGED: " * (str(image.tag) in damaged) + image.tag.archive_path
 
 
 def _verdict(report: Report) -> str:
     size = size_text(sum(item.size for item in report.checked))
     keys = ", ".join(report.signatures)
-    return f"{report.release}: {report.kind} is as signed by {keys}; {size} read"
+    if report.scope.quick:
+        unread = size_text(sum(item.size for item in report.unread))
+        return (
+            f"{report.release}: names, sizes and structure are as signed by {keys}; "
+            f"NOT CHECKED: the content, {unread}"
+        )
+    what = report.scope if report.scope.archive else report.kind
+    return f"{report.release}: {what} is as signed by {keys}; {size} read"

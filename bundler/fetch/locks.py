@@ -14,8 +14,12 @@ from bundler.events import Emit, Noted
 
 
 @contextmanager
-def alone(directory: Path) -> Iterator[None]:
+def alone(directory: Path, command: str = "fetch") -> Iterator[None]:
     """Hold a directory while the block lasts.
+
+    Args:
+        directory: What is held.
+        command: What the others that hold it are, for the error.
 
     Raises:
         WorldError: Another run holds it, or the file system has no locks.
@@ -23,7 +27,7 @@ def alone(directory: Path) -> Iterator[None]:
     with _opened(directory) as descriptor:
         if not _lock(directory, descriptor, wait=False):
             raise WorldError(
-                f"{directory}: another bundle fetch is at work there", hint="wait until it ends"
+                f"{directory}: another bundle {command} is at work there", hint="wait until it ends"
             )
         yield
 

@@ -13,7 +13,7 @@ from bundler.digest import Digest
 from bundler.errors import ContentError
 from bundler.events import Advanced, Emit, Finished, Started
 from bundler.manifest import Blob
-from bundler.publish.schedule import Cargo, Place
+from bundler.publish.schedule import NOTHING_KNOWN, Cargo, Place, Survey
 from bundler.publish.together import StoppedError, for_each
 from bundler.stores.base import Registry
 
@@ -39,12 +39,15 @@ class AtRegistry:
     stop: threading.Event
     emit: Emit
 
-    def check(self, cargo: Sequence[Cargo], *, read_back: bool) -> None:
-        """Compare all manifests and blobs of some images, whatever their tags name.
+    def check(
+        self, cargo: Sequence[Cargo], *, read_back: bool, known: Survey = NOTHING_KNOWN
+    ) -> None:
+        """Compare manifests and blobs of some images, whatever their tags name.
 
         Args:
             cargo: The images.
-            read_back: Read and hash each blob instead of asking for its size.
+            read_back: Read and hash each blob instead of asking for its size; then of all.
+            known: What was right when this run began, and is not asked for again.
 
         Raises:
             ContentError: Something is not there, or is not what was signed.
@@ -52,14 +55,21 @@ class AtRegistry:
             StoppedError: ``stop`` was set meanwhile.
         """
         verb, item = "read back" if read_back else "check", f"{len(cargo)} images at the registry"
-        blobs = {place: blob for each in cargo for place, blob in each.blob_places}
+        known = NOTHING_KNOWN if read_back else known
+        blobs = {
+            place: blob
+            for each in cargo
+            for place, blob in each.blob_places
+            if place not in known.sizes
+        }
         total = sum(blob.size for blob in blobs.values())
         self.emit(Started(verb, item, total if read_back else None))
         look = partial(self._read, item) if read_back else self._ask
         work: list[Callable[[], None]] = [
             partial(self._manifest, each.repository, manifest)
             for each in cargo
-            for manifest in each.tree.manifests
+            for place, manifest in zip(each.manifest_places, each.tree.manifests, strict=True)
+            if place not in known.manifests
         ]
         largest_first = sorted(blobs.items(), key=lambda pair: -pair[1].size)
         work += [partial(look, place, blob) for place, blob in largest_first]

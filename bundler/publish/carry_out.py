@@ -200,6 +200,7 @@ class _Run:
         upload = Upload(
             store=self.destination.store,
             directory=self.release.directory,
+            elsewhere=self.release.elsewhere,
             checks_content=checks_content,
             stop=stop,
             emit=self.emit,

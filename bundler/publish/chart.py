@@ -68,7 +68,7 @@ def render_chart(
         ToolError: The chart refuses the values.
     """
     manifest = release.manifest
-    chart = own_chart(manifest)
+    chart = manifest.own_chart
     path = _unpack(bundle, manifest, chart, directory)
     values_yaml = read_limited(path / "values.yaml", limit=_MAX_VALUES_BYTES)
     values = make_values(
@@ -131,17 +131,6 @@ def _pending(installed: Installed, target: KubernetesTarget) -> str:
         f"revision {installed.revision} is {installed.status}: another helm works on it, or was "
         f"killed; when none does, clear it: {command}"
     )
-
-
-def own_chart(manifest: Manifest) -> Chart:
-    """Find the chart that is installed; charts of others are carried, not installed."""
-    own = [chart for chart in manifest.charts if not chart.is_archive]
-    if len(own) != 1:
-        names = ", ".join(chart.name for chart in own) or "none"
-        raise MalformedError(
-            f"{manifest.release.directory}: expected one chart of its own, got {names}"
-        )
-    return own[0]
 
 
 def _unpack(bundle: BundleFiles, manifest: Manifest, chart: Chart, directory: Path) -> Path:

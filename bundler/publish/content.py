@@ -39,7 +39,7 @@ def check_pending_content(
             if plan.is_pending(Kind.CHECKPOINT_FILE, place.key(file.path))
         }
         if files:
-            archive = release.directory / checkpoint.archive
+            archive = release.require_place(checkpoint.archive)
             faults += check_parts(archive, checkpoint, emit=emit, files=files)
     if faults:
         raise ContentError(

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from bundler.archive.bundle_files import BundleFiles
 from bundler.errors import CheckError
+from bundler.events import Emit, Noted
 from bundler.manifest import Image
 from bundler.publish.plan import Kind, Plan, State, Step
 from bundler.publish.schedule import Cargo, Survey, bytes_to_send, schedule
@@ -14,14 +15,16 @@ from bundler.publish.survey import survey
 from bundler.stores.base import Registry
 
 LOOKING_THREADS = 4
+_OTHERS_STAY = "other signatures are there under this tag; they stay"
 
 
-def load(files: BundleFiles, images: Iterable[Image]) -> tuple[Cargo, ...]:
+def load(files: BundleFiles, images: Sequence[Image]) -> tuple[Cargo, ...]:
     """Read what the archives of some images hold, and prove all of it but the layers' bytes.
 
     Raises:
         ContentError, MalformedError: An archive is not what was signed, or is no image.
     """
+    files.check_images(images)
     return tuple(Cargo(image, files.image_tree(image)) for image in images)
 
 
@@ -42,8 +45,9 @@ def plan_images(
     """
     known = [item for item in cargo if item.repository not in without]
     found = survey(registry, known, threads=LOOKING_THREADS, stop=threading.Event())
-    whole = [item for item in known if found.has_all(item)]
-    sizes = bytes_to_send(schedule(cargo, found, [item.image for item in whole]))
+    whole = [item.image for item in known if found.has_all(item)]
+    to_come = [item for item in cargo if not is_anothers(item, found)]
+    sizes = bytes_to_send(schedule(to_come, found, whole))
     for item in cargo:
         yield _step(item, found, host, sizes.get(item.image.tag, 0))
 
@@ -56,9 +60,37 @@ def moved_tag(item: Cargo, found: Survey, host: str) -> str:
     return f"{host}/{image.tag} names {named}, expected {image.digest}; tags are never moved"
 
 
+def is_anothers(item: Cargo, found: Survey) -> bool:
+    """Say whether what is about an image finds other such things under its tag.
+
+    They are of another release, which may have more of them, or the customer's own. The image
+    runs without ours, so this is no conflict, and theirs are not ours to replace.
+    """
+    image = item.image
+    return image.subject is not None and found.tags.get(image.tag, image.digest) != image.digest
+
+
+def leave_others(cargo: Iterable[Cargo], found: Survey, emit: Emit) -> tuple[Cargo, ...]:
+    """Leave out, and tell of, what ``is_anothers``."""
+    ours = []
+    for item in cargo:
+        if is_anothers(item, found):
+            emit(Noted(f"image {item.image.tag}: {_OTHERS_STAY}"))
+        else:
+            ours.append(item)
+    return tuple(ours)
+
+
 def pending_images(plan: Plan, images: Iterable[Image]) -> list[Image]:
     """Give those of some images that a plan says are to do."""
     names = {step.name for step in plan.pending if step.kind is Kind.IMAGE}
+    return [image for image in images if str(image.tag) in names]
+
+
+def present_images(plan: Plan, images: Iterable[Image]) -> list[Image]:
+    """Give those of some images that a plan says are there."""
+    steps = (step for step in plan.steps if step.state is State.PRESENT and not step.kept)
+    names = {step.name for step in steps if step.kind is Kind.IMAGE}
     return [image for image in images if str(image.tag) in names]
 
 
@@ -81,12 +113,15 @@ def require_images(registry: Registry, images: Iterable[Image]) -> None:
 
 
 def _step(item: Cargo, found: Survey, host: str, size: int) -> Step:
-    state, detail = State.TO_DO, ""
+    state, detail, kept = State.TO_DO, "", is_anothers(item, found)
     wrong = (moved_tag(item, found, host), *(f"{host}/{it}" for it in found.wrong_sizes(item)))
-    if any(wrong):
+    if kept:
+        state, detail = State.PRESENT, _OTHERS_STAY
+    elif any(wrong):
         state, size, detail = State.CONFLICT, 0, "; ".join(filter(None, wrong))
-    elif item.image.tag in found.tags and found.has_all(item):
+    elif found.is_whole(item):
         state = State.PRESENT
     elif item.image.tag in found.tags:
         detail = "the tag is there, and not all that it names"
-    return Step(kind=Kind.IMAGE, name=str(item.image.tag), state=state, detail=detail, size=size)
+    name = str(item.image.tag)
+    return Step(kind=Kind.IMAGE, name=name, state=state, detail=detail, size=size, kept=kept)

@@ -51,6 +51,7 @@ class Step:
         detail: What is there, or what would change; for people, never a secret.
         size: Bytes that would be sent, where it is to do.
         group: What it is a piece of, such as a checkpoint's address; empty where it stands alone.
+        kept: Whether something else is there under its name, and stays; ours does not get there.
     """
 
     kind: Kind
@@ -59,6 +60,7 @@ class Step:
     detail: str = ""
     size: int = 0
     group: str = ""
+    kept: bool = False
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}" + (f": {self.detail}" if self.detail else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -109,7 +108,7 @@ def open_bundle_of(release: TrustedRelease) -> BundleFiles:
         NotFoundError: Neither is there.
         ContentError: It differs from what was signed.
     """
-    return open_bundle_files(release.directory, release.manifest.bundle)
+    return open_bundle_files(release.directory, release.manifest.bundle, release.elsewhere)
 
 
 def _check_structure(release: TrustedRelease, bundle: BundleFiles, emit: Emit) -> None:
@@ -117,8 +116,8 @@ def _check_structure(release: TrustedRelease, bundle: BundleFiles, emit: Emit) -
     for path in bundle.check_structure():
         emit(Noted(f"{release.manifest.bundle.root}/{path}: is not signed, and is not used"))
     for checkpoint in release.manifest.checkpoints:
-        archive = release.directory / checkpoint.archive
-        if os.path.lexists(archive):
+        archive = release.place(checkpoint.archive)
+        if archive is not None:
             check_structure(archive, checkpoint)
 
 
@@ -147,11 +146,13 @@ def _require_archives(release: TrustedRelease, layout: Layout, steps: Sequence[S
     for name, place in layout.checkpoints.items():
         checkpoint = release.manifest.checkpoint(name)
         needed = pending.intersection(place.key(file.path) for file in checkpoint.files)
-        if needed and not os.path.lexists(release.directory / checkpoint.archive):
+        if needed and release.place(checkpoint.archive) is None:
             absent.append(f"{checkpoint.archive}: absent, and {place} lacks {len(needed)} objects")
     if absent:
         raise ContentError(
-            "; ".join(absent), hint=f"copy what is named into {release.directory}; nothing was sent"
+            "; ".join(absent),
+            hint=f"copy what is named into {release.directory}, or name another place: --volumes "
+            "DIR; nothing was sent",
         )
 
 

@@ -9,18 +9,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from bundler.archive.bundle_files import BundleFiles
+from bundler.blob_content import BlobContent
 from bundler.digest import Digest
 from bundler.errors import ConflictError, ContentError
 from bundler.events import Emit, ignore
 from bundler.manifest import Image
 from bundler.publish.at_registry import DAMAGED_HINT, AtRegistry
-from bundler.publish.images import load, moved_tag
+from bundler.publish.images import leave_others, load, moved_tag
 from bundler.publish.push_progress import PushProgress, Sent
 from bundler.publish.schedule import Cargo, Survey, Transfer, Wave, schedule, tag_order
 from bundler.publish.survey import survey
 from bundler.publish.together import StoppedError, for_each
 from bundler.reference import ImageTag
-from bundler.stores.base import BlobContent, Registry
+from bundler.stores.base import Registry
 
 _COPY_HINT = "nothing was tagged; copy the bundle again from its source"
 
@@ -71,7 +72,8 @@ def push_images(
         emit: Told of progress; from other threads.
 
     Returns:
-        What went over the wire for each image.
+        What went over the wire for each image; without those about an image whose tag names
+        other such things, which stay.
 
     Raises:
         ContentError: An archive differs from what was signed, or the registry has other things
@@ -83,6 +85,7 @@ def push_images(
     stop = stop or threading.Event()
     cargo = load(files, images)
     found = survey(registry, cargo, threads=options.parallel, stop=stop)
+    cargo = leave_others(cargo, found, emit)
     require_free_tags(cargo, found, host)
     require_sizes(cargo, found, host)
     waves = schedule(cargo, found, present)
@@ -98,9 +101,10 @@ def push_images(
     for wave in waves:
         pushing.carry(wave)
     look = AtRegistry(registry=registry, threads=options.parallel, stop=stop, emit=emit)
-    look.check(cargo, read_back=options.read_back)
-    set_tags(registry, cargo, host=host, stop=stop)
-    return progress.sent()
+    look.check(cargo, read_back=options.read_back, known=found)
+    tagged = set_tags(registry, cargo, known=found, host=host, stop=stop, emit=emit)
+    sent = progress.sent()
+    return {item.image.tag: sent[item.image.tag] for item in tagged}
 
 
 def require_free_tags(cargo: Sequence[Cargo], found: Survey, host: str) -> None:
@@ -128,41 +132,70 @@ def require_sizes(cargo: Sequence[Cargo], found: Survey, host: str) -> None:
 
 
 def set_tags(
-    registry: Registry, cargo: Sequence[Cargo], *, host: str, stop: threading.Event
-) -> None:
+    registry: Registry,
+    cargo: Sequence[Cargo],
+    *,
+    known: Survey,
+    host: str,
+    stop: threading.Event,
+    emit: Emit,
+) -> tuple[Cargo, ...]:
     """Tag images whose manifests are there: the images first, then what is about them.
 
     A tag that names the right digest is left alone, so that immutable repositories take it well.
 
+    Args:
+        registry: Where they are.
+        cargo: What to tag.
+        known: What was there when this run began: of what was whole, no tag is asked for again.
+        host: What to call the registry.
+        stop: Set when other work failed.
+        emit: Told of what stays untagged, since its tag names other such things meanwhile.
+
+    Returns:
+        Those whose tags are right.
+
     Raises:
         ConflictError: A tag names something else; where it was so at the start, nothing was done.
         ContentError: The registry does not have the tag as it was set.
+        StoppedError: ``stop`` was set.
     """
-    named = {}
+    named = {item.image.tag: item.image.digest for item in cargo if known.is_whole(item)}
     for item in cargo:
-        there = registry.manifest(item.repository, item.image.tag.tag)
-        if there is not None:
-            named[item.image.tag] = there.digest
-    require_free_tags(cargo, Survey(tags=named), host)
-    for item in tag_order(cargo):
+        if item.image.tag not in named:
+            there = registry.manifest(item.repository, item.image.tag.tag)
+            if there is not None:
+                named[item.image.tag] = there.digest
+    ours = leave_others(cargo, Survey(tags=named), emit)
+    require_free_tags(ours, Survey(tags=named), host)
+    for item in tag_order(ours):
         if item.image.tag not in named:
             if stop.is_set():
                 raise StoppedError(f"image {item.image.tag}: not tagged, since other work failed")
-            _set_tag(registry, item)
+            named[item.image.tag] = _set_tag(registry, item)
+    return leave_others(ours, Survey(tags=named), emit)
 
 
-def _set_tag(registry: Registry, item: Cargo) -> None:
+def _set_tag(registry: Registry, item: Cargo) -> Digest:
+    """Tag an image; gives what the tag names then, another digest only of what is about one.
+
+    No registry sets a tag on condition: somebody who sets it in the milliseconds between our look
+    and our request is overwritten.
+    """
     tag, top = item.image.tag, item.tree.manifests[-1]
-    with suppress(ConflictError):  # somebody was faster; with the same digest that is as good
-        registry.put_manifest(item.repository, tag.tag, top.media_type, top.content)
     there = registry.manifest(item.repository, tag.tag)
-    if there is not None and there.digest != item.image.digest:
+    if there is None:
+        with suppress(ConflictError):  # somebody was faster, in an immutable repository
+            registry.put_manifest(item.repository, tag.tag, top.media_type, top.content)
+        there = registry.manifest(item.repository, tag.tag)
+    if there is None:
+        raise ContentError(f"image {tag}: expected {item.image.digest}, got no such tag")
+    if there.digest != item.image.digest and item.image.subject is None:
         raise ConflictError(
             f"image {tag}: names {there.digest} at the registry, expected {item.image.digest}",
             hint="somebody else pushes to this tag: find out who",
         )
-    if there is None:
-        raise ContentError(f"image {tag}: expected {item.image.digest}, got no such tag")
+    return there.digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from bundler.events import Emit, Finished, Noted, Started
 from bundler.manifest import Bundle, Image
 from bundler.publish.at_registry import AtRegistry
 from bundler.publish.destination import PushArchive
-from bundler.publish.images import load
+from bundler.publish.images import leave_others, load
 from bundler.publish.push import PushOptions, require_free_tags, require_sizes
 from bundler.publish.push_progress import Sent
 from bundler.publish.schedule import Cargo, bytes_to_send, schedule, tag_order
@@ -60,7 +60,8 @@ class ArchivePush:
         """Send images; each is tagged when it is there, images before what is about them.
 
         Returns:
-            What each image came to; what is mounted is the program's own affair, and not told.
+            What each image came to, without those whose tags name other such things, as
+            ``push_images`` has it; what is mounted is the program's own affair, and not told.
 
         Raises:
             ContentError: An archive differs from what was signed, or the registry has something
@@ -72,14 +73,15 @@ class ArchivePush:
         self._require_space(images)
         cargo = load(self.files, images)
         found = survey(self.registry, cargo, threads=threads, stop=self.stop)
+        cargo = leave_others(cargo, found, self.emit)
         require_free_tags(cargo, found, self.host)
         require_sizes(cargo, found, self.host)
-        if images:
+        if cargo:
             self.emit(Noted(f"images are unpacked one at a time in {self.scratch}, then removed"))
         for item in tag_order(cargo):
             self._send(item.image)
         look = AtRegistry(registry=self.registry, threads=threads, stop=self.stop, emit=self.emit)
-        look.check(cargo, read_back=self.options.read_back)
+        look.check(cargo, read_back=self.options.read_back, known=found)
         sizes = bytes_to_send(schedule(cargo, found))
         return {item.image.tag: _sent(item, sizes.get(item.image.tag, 0)) for item in cargo}
 

@@ -52,15 +52,24 @@ def make_receipt(
             changed=plan.is_pending(Kind.CHART, target.kubernetes.release),
         ),
         allowances=plan.allowances,
-        done=tuple(f"{step.kind} {step.name}" for step in plan.pending),
+        done=tuple(_done(plan, sent)),
     )
+
+
+def _done(plan: Plan, sent: Mapping[ImageTag, Sent]) -> Iterator[str]:
+    images = set(map(str, sent))
+    for step in plan.pending:
+        if step.kind is not Kind.IMAGE or step.name in images:
+            yield f"{step.kind} {step.name}"
 
 
 def _images(
     plan: Plan, release: TrustedRelease, target: Target, sent: Mapping[ImageTag, Sent]
 ) -> Iterator[ImageReceipt]:
     for image in release.manifest.images:
-        moved = sent[image.tag]
+        moved = sent.get(image.tag)
+        if moved is None:  # others stay under its tag
+            continue
         yield ImageReceipt(
             tag=image.tag,
             source_digest=image.source_digest,

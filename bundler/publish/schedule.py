@@ -61,6 +61,10 @@ class Survey:
     manifests: frozenset[Place] = frozenset()
     sizes: Mapping[Place, int] = field(default_factory=dict)
 
+    def is_whole(self, cargo: Cargo) -> bool:
+        """Say whether an image is there under its tag, with all that it names."""
+        return self.tags.get(cargo.image.tag) == cargo.image.digest and self.has_all(cargo)
+
     def has_all(self, cargo: Cargo) -> bool:
         """Say whether all manifests and blobs of an image are there; of tags it says nothing."""
         blobs = all(place in self.sizes for place, _ in cargo.blob_places)
@@ -74,6 +78,9 @@ class Survey:
             for place, blob in cargo.blob_places
             if self.sizes.get(place, blob.size) != blob.size
         ]
+
+
+NOTHING_KNOWN = Survey()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.archive.bundle_files import BundleFiles
-from bundler.events import Emit
+from bundler.events import Emit, Noted
 from bundler.manifest import Manifest
 from bundler.publish.at_registry import AtRegistry
 from bundler.publish.destination import Destination
-from bundler.publish.images import load, pending_images
+from bundler.publish.images import load, pending_images, present_images
 from bundler.publish.plan import Plan
 from bundler.publish.push import PushOptions, push_images
 from bundler.publish.push_archives import ArchivePush
@@ -54,14 +54,17 @@ class SendImages:
         """Push the images that are to do, and read back the others where that is wanted.
 
         Returns:
-            What each image of the release came to.
+            What each image of the release came to, but for those that others keep out.
 
         Raises:
             ContentError, ConflictError, WorldError: As ``push_images`` does.
         """
         images = self.manifest.images
         pending = pending_images(plan, images)
-        present = load(self.files, [image for image in images if image not in pending])
+        present = load(self.files, present_images(plan, images))
+        for step in plan.steps:
+            if step.kept:
+                self.emit(Noted(str(step)))
         if present and self.options.read_back:
             look = AtRegistry(
                 registry=self.destination.registry,

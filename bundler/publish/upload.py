@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from bundler.archive.checkpoint import check_parts
-from bundler.archive.files import FileSlice
+from bundler.archive.reader import Reader, ReaderSlice
+from bundler.archive.volumes import Place, locate, open_place
 from bundler.digest import Digest
 from bundler.errors import ContentError
 from bundler.events import Advanced, Emit, Finished, Started, ignore
@@ -35,6 +36,7 @@ class Upload:
     Attributes:
         store: Where it goes.
         directory: Where the archives lie.
+        elsewhere: Where else they, or volumes of them, may lie.
         checks_content: Whether the store refuses bytes that differ from their checksum. Where it
             does not, each part is hashed before it is sent and every object read back.
         stop: Set when other work failed: the next part is not begun.
@@ -46,6 +48,7 @@ class Upload:
     checks_content: bool
     stop: threading.Event
     emit: Emit
+    elsewhere: Sequence[Path] = ()
 
     def send(self, plan: Plan, work: Sequence[tuple[Checkpoint, S3Prefix]]) -> None:
         """Send the pending files of some checkpoints, each with its place.
@@ -59,13 +62,19 @@ class Upload:
             ConflictError: Somebody else put another object there meanwhile.
         """
         files = [
-            _File(checkpoint, file, place.key(file.path), self.directory / checkpoint.archive)
+            _File(checkpoint, file, place.key(file.path))
             for checkpoint, place in work
             for file in checkpoint.files
         ]
         pending = [item for item in files if plan.is_pending(Kind.CHECKPOINT_FILE, item.key)]
-        _check_small(pending)
-        self._send_all(pending)
+        with ExitStack() as opened:
+            archives: dict[str, tuple[Place, Reader]] = {}
+            for item in pending:
+                if item.checkpoint.name not in archives:
+                    place = self._place(item.checkpoint)
+                    archives[item.checkpoint.name] = place, opened.enter_context(open_place(place))
+            _check_small(pending, {name: place for name, (place, _) in archives.items()})
+            self._send_all(pending, archives)
         if not self.checks_content:
             self._read_back(files, ours={item.key for item in pending})
 
@@ -73,37 +82,45 @@ class Upload:
     def _hint(self) -> str:
         return _REFUSED_HINT if self.checks_content else _COPY_HINT
 
-    def _send_all(self, files: Sequence[_File]) -> None:
+    def _place(self, checkpoint: Checkpoint) -> Place:
+        where = [self.directory, *self.elsewhere]
+        found = locate(checkpoint.archive, checkpoint.size, checkpoint.digest, where)
+        return self.directory / checkpoint.archive if found is None else found
+
+    def _send_all(
+        self, files: Sequence[_File], archives: Mapping[str, tuple[Place, Reader]]
+    ) -> None:
         with ExitStack() as unfinished:
             staged = []
             for item in files:
-                staged.append((item, self._stage(item)))
-                unfinished.callback(staged[-1][1].discard)
-            for item, stage in staged:
-                self._complete(item, stage)
+                place, reader = archives[item.checkpoint.name]
+                staged.append((item, place, self._stage(item, place, reader)))
+                unfinished.callback(staged[-1][2].discard)
+            for item, place, stage in staged:
+                self._complete(item, place, stage)
             unfinished.pop_all()
 
-    def _stage(self, item: _File) -> Staged:
+    def _stage(self, item: _File, place: Place, reader: Reader) -> Staged:
         self.emit(Started("upload", item.name, item.file.size))
-        with _explained(item, self._hint):
+        with _explained(item, place, self._hint):
             return self.store.stage(
                 item.key,
                 size=item.file.size,
                 parts=item.file.parts,
-                open_part=lambda span: self._open_part(item.archive, item.file, span),
+                open_part=lambda span: self._open_part(reader, item.file, span),
                 advance=lambda step: self.emit(Advanced(item.name, step)),
             )
 
-    def _complete(self, item: _File, stage: Staged) -> None:
-        with _explained(item, self._hint):
+    def _complete(self, item: _File, place: Place, stage: Staged) -> None:
+        with _explained(item, place, self._hint):
             stage.complete()
         self._require_stored(item)
         self.emit(Finished(item.name))
 
-    def _open_part(self, archive: Path, file: CheckpointFile, span: Span) -> BinaryIO:
+    def _open_part(self, reader: Reader, file: CheckpointFile, span: Span) -> BinaryIO:
         if self.stop.is_set():
             raise StoppedError(f"{file.path}: not sent, since other work failed")
-        slice_ = FileSlice(archive, file.offset + span.offset, span.length)
+        slice_ = ReaderSlice(reader, file.offset + span.offset, span.length)
         if not self.checks_content:
             expected = file.parts[span.number - 1]
             whole = hashlib.sha256()
@@ -147,43 +164,43 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """One file of a checkpoint, the key it gets, and the archive that holds it."""
+    """One file of a checkpoint, and the key it gets."""
 
     checkpoint: Checkpoint
     file: CheckpointFile
     key: str
-    archive: Path
 
     @property
     def name(self) -> str:
         return f"{self.checkpoint.name}/{self.file.path}"
 
 
-def _check_small(files: Iterable[_File]) -> None:
+def _check_small(files: Iterable[_File], archives: Mapping[str, Place]) -> None:
     """Read and compare the files of one part."""
-    paths: dict[Path, tuple[Checkpoint, set[str]]] = {}
+    paths: dict[str, tuple[Checkpoint, set[str]]] = {}
     for item in files:
         if len(item.file.parts) == 1:
-            paths.setdefault(item.archive, (item.checkpoint, set()))[1].add(item.file.path)
+            name = item.checkpoint.name
+            paths.setdefault(name, (item.checkpoint, set()))[1].add(item.file.path)
     faults = [
         fault
-        for archive, (checkpoint, names) in paths.items()
-        for fault in check_parts(archive, checkpoint, emit=ignore, files=names)
+        for name, (checkpoint, names) in paths.items()
+        for fault in check_parts(archives[name], checkpoint, emit=ignore, files=names)
     ]
     if faults:
         raise ContentError("; ".join(map(str, faults)), hint=_COPY_HINT)
 
 
 @contextmanager
-def _explained(item: _File, hint: str) -> Iterator[None]:
+def _explained(item: _File, place: Place, hint: str) -> Iterator[None]:
     """Where the store refuses content, say whether the archive is wrong, and where."""
     try:
         yield
     except ContentError as error:
-        faults = check_parts(item.archive, item.checkpoint, emit=ignore, files={item.file.path})
+        faults = check_parts(place, item.checkpoint, emit=ignore, files={item.file.path})
         if faults:
             raise ContentError("; ".join(map(str, faults)), hint=hint) from error
         raise ContentError(
-            f"{error}; {item.archive.name} itself is as signed",
+            f"{error}; {item.checkpoint.archive} itself is as signed",
             hint="the bytes changed on their way to the store; run again",
         ) from error

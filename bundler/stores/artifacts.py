@@ -25,6 +25,10 @@ class Artifacts(Protocol):
     reached or fails.
     """
 
+    @property
+    def name(self) -> str:
+        """The repository, ``HOST[:PORT]/PATH``."""
+
     def manifest(self, reference: str) -> StoredManifest | None:
         """Read what a tag or digest names; None where there is no such thing.
 

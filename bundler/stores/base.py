@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
+from bundler.blob_content import BlobContent
 from bundler.digest import Digest
 from bundler.parts import Span
 
@@ -131,25 +132,6 @@ class ObjectStore(Protocol):
         """Remove one object; nothing happens where there is none."""
 
 
-Pieces = Callable[[int], Iterator[memoryview]]
-
-
-@dataclass(frozen=True, slots=True)
-class BlobContent:
-    """A blob that can be sent.
-
-    Attributes:
-        digest, size: What was signed of it.
-        pieces: Gives its bytes from an offset to its end; each piece is good until the next one
-            is asked for. May be called again for a retry, from other threads, and several of them
-            at once. Raises ContentError where the source is damaged, WorldError where it fails.
-    """
-
-    digest: Digest
-    size: int
-    pieces: Pieces
-
-
 @dataclass(frozen=True, slots=True)
 class StoredManifest:
     """A manifest or index that a registry served; ``digest`` is that of ``content``."""
@@ -182,7 +164,8 @@ class Registry(Protocol):
     def upload(self, name: str, blob: BlobContent, *, advance: Advance) -> None:
         """Send a blob, and go on where the registry's own offset can be trusted.
 
-        Success also where somebody else brought it meanwhile. Memory is bounded by one piece.
+        Success also where somebody else brought it meanwhile. That it is there is the registry's
+        word; ``blob_size`` and ``read_blob`` ask for more. Memory is bounded by one piece.
 
         Args:
             name: The repository.
@@ -241,7 +224,10 @@ class Repositories(Protocol):
         """
 
     def create(self, name: str) -> bool:
-        """Make a repository as the target describes it; False where somebody else was faster.
+        """Make a repository as the target describes it, or finish one that we began to make.
+
+        Returns:
+            Whether we did any of it: False where somebody else was faster.
 
         Raises:
             DeniedError: We may not; the hint has the permission and the command for who may.

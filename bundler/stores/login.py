@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import shlex
 import threading
 from collections.abc import Iterator, Mapping
@@ -12,16 +13,28 @@ from pathlib import Path
 from typing import Protocol
 
 from bundler import process
-from bundler.document import Table
-from bundler.errors import DeniedError, MalformedError, NotFoundError, ToolError, WorldError
-from bundler.jsontext import read_json
+from bundler.errors import (
+    DeniedError,
+    MalformedError,
+    NotFoundError,
+    ToolError,
+    ToolFailedError,
+    WorldError,
+    printable,
+)
 from bundler.process import Run
+from bundler.stores.foreign_json import read_object, text_of
 
 _LIMIT = 1 << 20
+_SHOWN = 200
 _HELPER_SECONDS = 60
 # What a credential helper gives as the user's name when the secret is an identity token.
 # Source: github.com/docker/docker-credential-helpers, README, "Development".
 _TOKEN_USER = "<token>"  # noqa: S105 (a user's name)
+# What helpers write to standard output, with status 1, where there is nothing for a host.
+# Source: the same, package credentials, errCredentialsNotFoundMessage.
+_NO_LOGIN = "credentials not found"
+_HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,32 +170,59 @@ def find_login(
         BundleError: A file cannot be read or is malformed, or a credential helper failed.
     """
     if authfile is not None:
-        if not authfile.is_file():
+        content = _read(authfile, named=True)
+        if content is None:
             raise NotFoundError(f"{authfile}: no such file", hint="correct registry.authFile")
-        return _from_file(authfile, host, run)
+        return _from_file(authfile, content, host, run)
     for path in default_files(environment):
-        if path.is_file() and (login := _from_file(path, host, run)):
+        content = _read(path, named="REGISTRY_AUTH_FILE" in environment)
+        if content is not None and (login := _from_file(path, content, host, run)) is not None:
             return login
     return None
 
 
-def _from_file(path: Path, host: str, run: Run) -> Credential | None:
+def _read(path: Path, *, named: bool) -> bytes | None:
+    """Read a file; None where there is none, or a usual place is another user's."""
     try:
+        if not path.is_file():
+            return None
         with path.open("rb") as stream:
-            content = stream.read(_LIMIT + 1)
+            return stream.read(_LIMIT + 1)
+    except PermissionError as error:
+        if named:
+            raise WorldError(f"{path}: {error.strerror}") from error
+        return None
     except OSError as error:
         raise WorldError(f"{path}: {error.strerror}") from error
-    table = read_json(content or b"{}", name=str(path), limit=_LIMIT).table()
-    helpers, logins = table.table("credHelpers"), table.table("auths")
+
+
+def _from_file(path: Path, content: bytes, host: str, run: Run) -> Credential | None:
+    if len(content) > _LIMIT:
+        raise MalformedError(f"{path}: expected at most {_LIMIT} bytes, got more")
+    try:
+        return _from_config(read_object(content) if content.strip() else {}, host, run)
+    except ValueError as error:
+        raise MalformedError(f"{path}: {printable(str(error))}") from None
+
+
+def _from_config(config: Mapping[str, object], host: str, run: Run) -> Credential | None:
+    """Find the login of a host in what a file holds; ValueError where that is malformed."""
+    logins, helpers = _table(config, "auths"), _table(config, "credHelpers")
     for scope in _scopes(host):
-        for name in logins.names():
-            if _registry_of(name) == scope and (login := _from_entry(logins, name)):
+        for name in logins:
+            if _registry_of(name) == scope and (login := _from_entry(name, _table(logins, name))):
                 return login
-        if scope in helpers:
-            return _ask_helper(helpers.text(scope), scope, run)
-    if "credsStore" in table:
-        return _ask_helper(table.text("credsStore"), host.partition("/")[0], run)
-    return None
+        if helpers.get(scope):
+            return _ask_helper(helpers[scope], scope, run)
+    store = config.get("credsStore")
+    return _ask_helper(store, host.partition("/")[0], run) if store else None
+
+
+def _table(holder: Mapping[str, object], key: str) -> dict[str, object]:
+    value = holder.get(key)
+    if value is not None and not isinstance(value, dict):
+        raise ValueError(f"{key}: expected a mapping")
+    return value or {}
 
 
 def _scopes(host: str) -> Iterator[str]:
@@ -200,39 +240,61 @@ def _registry_of(name: str) -> str:
     return rest.partition("/")[0] if scheme else name
 
 
-def _from_entry(logins: Table, name: str) -> Credential | None:
-    entry = logins.plain(name)  # secrets may be longer than any text that people write
+def _from_entry(name: str, entry: Mapping[str, object]) -> Credential | None:
     token, auth = entry.get("identitytoken"), entry.get("auth")
-    if isinstance(token, str) and token:
-        return IdentityToken(token)
-    if not auth:
-        return None
     try:
-        user, colon, password = base64.b64decode(str(auth)).decode().partition(":")
-    except ValueError:
-        logins.refuse(name, "auth: expected base64 of USER:PASSWORD")
-    if not colon:
-        logins.refuse(name, "auth: expected base64 of USER:PASSWORD")
+        if token:
+            return IdentityToken(text_of(token))
+        if not auth:
+            return None
+        user, colon, password = base64.b64decode(text_of(auth)).decode().partition(":")
+        if not colon:
+            raise ValueError("no colon")
+    except ValueError:  # its own text could quote a secret
+        what = "identitytoken: a text" if token else "auth: base64 of USER:PASSWORD"
+        raise ValueError(f"auths: {name}: expected {what}") from None
     return Login(user, password.rstrip("\0"))
 
 
-def _ask_helper(helper: str, host: str, run: Run) -> Credential | None:
+def _ask_helper(helper: object, host: str, run: Run) -> Credential | None:
     """Start ``docker-credential-<helper>``; None where it knows no login.
 
     Source:
         github.com/docker/docker-credential-helpers, README, "Development".
     """
+    if not isinstance(helper, str) or _HELPER.fullmatch(helper) is None:
+        raise ValueError(f"expected the name of a credential helper, got {str(helper)[:40]!r}")
     program = f"docker-credential-{helper}"
     try:
         answer = run([program, "get"], stdin=host.encode(), timeout=_HELPER_SECONDS)
-    except ToolError as error:
-        if "credentials not found" in str(error):
+    except ToolFailedError as error:
+        if _NO_LOGIN in error.stdout + error.stderr:
             return None
-        raise DeniedError(f"{host}: {error}", hint=f"log in to {host} again") from error
-    entry = read_json(answer.encode(), name=program, limit=_LIMIT).value
-    user, secret = (
-        entry.get(name) if isinstance(entry, dict) else None for name in ("Username", "Secret")
-    )
-    if not isinstance(user, str) or not isinstance(secret, str) or not secret:
-        raise MalformedError(f"{program}: expected Username and Secret of {host}")
+        raise _failed(f"{error}{_words(error.stdout)}", host) from error
+    except ToolError as error:
+        raise _failed(str(error), host) from error
+    try:
+        return _credential(answer)
+    except ValueError:
+        raise MalformedError(f"{program}: expected Username and Secret of {host}") from None
+
+
+def _credential(answer: str) -> Credential:
+    """Read a helper's answer; ValueError where it is none."""
+    if len(answer) > _LIMIT:
+        raise ValueError("too long")
+    entry = read_object(answer.encode())
+    user, secret = text_of(entry.get("Username")), text_of(entry.get("Secret"))
+    if not secret:
+        raise ValueError("empty")
     return IdentityToken(secret) if user == _TOKEN_USER else Login(user, secret)
+
+
+def _failed(reason: str, host: str) -> DeniedError:
+    return DeniedError(f"{host}: {reason}", hint=f"log in to {host} again")
+
+
+def _words(output: str) -> str:
+    """Show what a helper says of its failure, which stands where its answer would: never that."""
+    words = output.strip()
+    return f" ({printable(words)[:_SHOWN]})" if words and "{" not in words else ""

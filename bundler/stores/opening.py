@@ -97,7 +97,7 @@ def open_registry(
     """
     from bundler.stores.registry import OciRegistry
     from bundler.stores.registry_auth import Authorization
-    from bundler.stores.registry_client import Client, Persistent
+    from bundler.stores.registry_client import Client
     from bundler.stores.registry_http import Http
 
     own = _origin(f"{'http' if plain_http else 'https'}://{host}")
@@ -115,10 +115,10 @@ def open_registry(
         environment=environment,
         timeouts=timeouts or Timeouts(),
     )
-    persistent = Persistent(http, patience or Patience())
     advice = logins.advice if isinstance(logins, WrittenLogins) else _OTHER_LOGIN
-    authorization = Authorization(logins, trusted=trusted, ask=persistent.ask, advice=advice)
-    return OciRegistry(host, Client(persistent, authorization, own), plain_http=plain_http)
+    authorization = Authorization(logins, trusted=trusted, http=http, advice=advice)
+    client = Client(http, authorization, own, patience or Patience())
+    return OciRegistry(host, client, plain_http=plain_http)
 
 
 def _origin(url: str) -> Origin:

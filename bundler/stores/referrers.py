@@ -12,20 +12,10 @@ import requests
 from bundler.digest import Digest
 from bundler.errors import ContentError, MalformedError, NotFoundError, WorldError, printable
 from bundler.jsontext import read_json
+from bundler.oci_manifest import ACCEPTED, MAX_OCI_MANIFEST_BYTES
 from bundler.stores.base import StoredManifest
 from bundler.stores.oras_client import LEAVE_OUT, OrasClient, origin
 
-# Source: OCI image specification v1.1, media-types.md; Docker image manifest v2, schema 2.
-_MANIFEST_TYPES = ", ".join(
-    (
-        "application/vnd.oci.image.index.v1+json",
-        "application/vnd.oci.image.manifest.v1+json",
-        "application/vnd.docker.distribution.manifest.list.v2+json",
-        "application/vnd.docker.distribution.manifest.v2+json",
-    )
-)
-# Source: OCI distribution specification v1.1, "Pushing manifests": registries take 4 MiB.
-_MAX_MANIFEST_BYTES = 4 << 20
 _MAX_PAGES, _MAX_REFERRERS = 20, 1000
 _READ_BYTES = 1 << 20
 _NEXT = re.compile(r'<([^>]*)>\s*;[^,]*rel="?next"?')
@@ -40,13 +30,13 @@ class Repository:
 
     def __init__(self, client: OrasClient, name: str) -> None:
         """Remember how it is asked, and what to call it in an error; nothing is asked yet."""
+        self.name = name
         self._client = client
-        self._name = name
 
     def manifest(self, reference: str) -> StoredManifest | None:
         """Read what a tag or digest names; None where there is no such thing."""
-        place = f"{self._name}: {reference}"
-        headers = {"Accept": _MANIFEST_TYPES}
+        place = f"{self.name}: {reference}"
+        headers = {"Accept": ACCEPTED}
         with self._client.asked(f"manifests/{reference}", headers, place) as answer:
             if answer.status_code == _NOT_FOUND:
                 return None
@@ -59,7 +49,7 @@ class Repository:
 
     def referrers(self, subject: Digest) -> tuple[Digest, ...]:
         """Give the manifests that say that they are about a manifest, sorted."""
-        place = f"{self._name}: referrers of {subject}"
+        place = f"{self.name}: referrers of {subject}"
         found: set[Digest] = set()
         path = f"referrers/{subject}"
         for _ in range(_MAX_PAGES):
@@ -79,7 +69,7 @@ class Repository:
 
     def fetch(self, digest: Digest, size: int, out: Path) -> None:
         """Write a blob to a new file."""
-        place = f"{self._name}: blob {digest}"
+        place = f"{self.name}: blob {digest}"
         whole, got = hashlib.sha256(), 0
         with self._client.asked(f"blobs/{digest}", {}, place) as answer, out.open("xb") as file:
             if answer.status_code == _NOT_FOUND:
@@ -104,7 +94,7 @@ class Repository:
         found = self.manifest(tag)
         if found is None:
             return ()
-        return tuple(sorted(_manifests(found.content, f"{self._name}:{tag}")))
+        return tuple(sorted(_manifests(found.content, f"{self.name}:{tag}")))
 
     @staticmethod
     def _next(answer: requests.Response, place: str) -> str | None:
@@ -128,14 +118,14 @@ def _require_ok(answer: requests.Response, place: str) -> None:
 
 
 def _limited(answer: requests.Response, place: str) -> bytes:
-    content: bytes = answer.raw.read(_MAX_MANIFEST_BYTES + 1)
-    if len(content) > _MAX_MANIFEST_BYTES:
-        raise MalformedError(f"{place}: expected at most {_MAX_MANIFEST_BYTES} bytes")
+    content: bytes = answer.raw.read(MAX_OCI_MANIFEST_BYTES + 1)
+    if len(content) > MAX_OCI_MANIFEST_BYTES:
+        raise MalformedError(f"{place}: expected at most {MAX_OCI_MANIFEST_BYTES} bytes")
     return content
 
 
 def _manifests(content: bytes, place: str) -> set[Digest]:
-    index = read_json(content, name=place, limit=_MAX_MANIFEST_BYTES).table()
+    index = read_json(content, name=place, limit=MAX_OCI_MANIFEST_BYTES).table()
     if "layers" in index or "config" in index:
         index.refuse("layers", "expected an index, got a manifest")
     found = index.tables("manifests")

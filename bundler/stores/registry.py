@@ -7,9 +7,10 @@ an answer is worth: digests are computed by us, never believed.
 from __future__ import annotations
 
 import contextlib
-import threading
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 
+from bundler.blob_content import BlobContent
 from bundler.digest import Digest
 from bundler.errors import (
     ConflictError,
@@ -19,30 +20,22 @@ from bundler.errors import (
     WorldError,
     printable,
 )
-from bundler.stores.base import Advance, BlobContent, StoredManifest
+from bundler.oci_manifest import ACCEPTED, MAX_OCI_MANIFEST_BYTES
+from bundler.stores.base import Advance, StoredManifest
 from bundler.stores.registry_challenge import repository_scope
 from bundler.stores.registry_client import Client, Purpose
 from bundler.stores.registry_errors import NOT_FOUND, broken, is_immutable_tag, said
-from bundler.stores.registry_http import Answer, InterruptedTransferError, Request
+from bundler.stores.registry_messages import Answer, InterruptedTransferError, Request
 from bundler.stores.registry_upload import BlobUpload, blob_size
-from bundler.stores.registry_url import resolve, with_query
+from bundler.stores.registry_url import with_query
 from bundler.stores.retry import Tries
 
-# Source: OCI image specification v1.1, media-types.md; Docker image manifest v2, schema 2.
-_MANIFEST_TYPES = ", ".join(
-    (
-        "application/vnd.oci.image.index.v1+json",
-        "application/vnd.oci.image.manifest.v1+json",
-        "application/vnd.docker.distribution.manifest.list.v2+json",
-        "application/vnd.docker.distribution.manifest.v2+json",
-    )
-)
-# Source: OCI distribution specification v1.1, "Pushing manifests": registries take 4 MiB.
-_MAX_MANIFEST_BYTES = 4 << 20
 _OK, _CREATED, _ACCEPTED, _PARTIAL = 200, 201, 202, 206
 # How a registry may say that it does not mount: it opens an upload instead, or just refuses.
 _MOUNT_ANSWERS = frozenset({_CREATED, _ACCEPTED, 400, 403, NOT_FOUND, 405, 422})
 _TAG_REFUSALS = frozenset({400, 403, 409, 412})
+# Source: RFC 9110, section 14.4.
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 
 
 class OciRegistry:
@@ -60,8 +53,6 @@ class OciRegistry:
         self._client = client
         address, _, self._path = host.partition("/")
         self._api = f"{'http' if plain_http else 'https'}://{address}/v2"
-        self._sessions: dict[tuple[str, Digest], str] = {}  # opened where a mount was refused
-        self._lock = threading.Lock()
 
     def manifest(self, name: str, reference: str) -> StoredManifest | None:
         """Read what a tag or digest names; None where there is no such thing, or repository."""
@@ -69,14 +60,15 @@ class OciRegistry:
         request = Request(
             method="GET",
             url=f"{self._url(name)}/manifests/{reference}",
-            headers={"Accept": _MANIFEST_TYPES},
-            limit=_MAX_MANIFEST_BYTES,
+            headers={"Accept": ACCEPTED},
+            limit=MAX_OCI_MANIFEST_BYTES,
+            never_empty=True,
         )
-        answer = self._client.ask(request, purpose, fine={_OK, NOT_FOUND})
+        answer = self._ask(request, purpose, {_OK, NOT_FOUND})
         if answer.status == NOT_FOUND:
             return None
         if answer.over:
-            raise WorldError(f"{purpose.place}: manifest of over {_MAX_MANIFEST_BYTES} bytes")
+            raise WorldError(f"{purpose.place}: manifest of over {MAX_OCI_MANIFEST_BYTES} bytes")
         computed = Digest.of(answer.content)
         announced = _announced(answer.headers.get("Docker-Content-Digest"))
         wanted = _announced(reference)
@@ -90,38 +82,29 @@ class OciRegistry:
 
     def blob_size(self, name: str, digest: Digest) -> int | None:
         """Ask how many bytes a blob has there; None where it is not."""
-        return blob_size(
-            self._client, self._purpose(name, str(digest)), f"{self._url(name)}/blobs", digest
-        )
+        purpose, url = self._purpose(name, str(digest)), f"{self._url(name)}/blobs"
+        return blob_size(self._client, purpose, self._client.begin(), url, digest)
 
     def mount(self, name: str, digest: Digest, *, source: str) -> bool:
         """Make a blob of the repository ``source`` one of ``name`` too; False where refused."""
         purpose = self._purpose(name, str(digest), source)
         url = f"{self._url(name)}/blobs/uploads/"
         request = Request(
-            method="POST",
-            url=with_query(url, mount=str(digest), **{"from": self._full(source)}),
+            method="POST", url=with_query(url, mount=str(digest), **{"from": self._full(source)})
         )
         try:
-            answer = self._client.ask(request, purpose, fine=_MOUNT_ANSWERS)
+            answer = self._ask(request, purpose, _MOUNT_ANSWERS)
         except DeniedError:  # perhaps only to read from there
             return False
-        if answer.status == _ACCEPTED:
-            session = resolve(url, answer.headers.get("Location"), place=purpose.place)
-            with self._lock:
-                self._sessions[name, digest] = session
         return answer.status == _CREATED
 
     def upload(self, name: str, blob: BlobContent, *, advance: Advance) -> None:
         """Send a blob, and go on where the registry's own offset can be trusted."""
-        with self._lock:
-            session = self._sessions.pop((name, blob.digest), None)
         BlobUpload(
             self._client,
             self._purpose(name, str(blob.digest)),
             blob,
             blobs_url=f"{self._url(name)}/blobs",
-            session=session,
             advance=advance,
         ).send()
 
@@ -134,7 +117,7 @@ class OciRegistry:
             headers={"Content-Type": media_type},
             content=content,
         )
-        answer = self._client.ask(request, purpose, fine={_OK, _CREATED, _ACCEPTED, *_TAG_REFUSALS})
+        answer = self._ask(request, purpose, {_OK, _CREATED, _ACCEPTED, *_TAG_REFUSALS})
         digest = Digest.of(content)
         if not answer.fine:
             if not is_immutable_tag(answer):
@@ -151,19 +134,18 @@ class OciRegistry:
         """Stream a blob as the registry serves it; ends early only by raising."""
         purpose = self._purpose(name, str(digest))
         url = f"{self._url(name)}/blobs/{digest}"
-        tries = Tries(self._client.patience)
+        tries = self._client.begin()
         at = 0
         while True:
-            came = at
             try:
-                for piece in self._pieces(url, purpose, at, size):
+                for piece in self._pieces(url, purpose, tries, at, size):
                     at += len(piece)
                     if at > size:
                         break
                     yield piece
+                    tries.flows()
             except InterruptedTransferError as error:
-                if at > came:
-                    tries.start_anew()
+                tries.reached(at, size)
                 if not tries.again():
                     raise broken(purpose.place, str(error), tried=tries.failed) from error
                 continue
@@ -171,16 +153,21 @@ class OciRegistry:
                 raise _other_size(purpose, size, f"more than {size}" if at > size else f"{at}")
             return
 
-    def _pieces(self, url: str, purpose: Purpose, start: int, size: int) -> Iterator[bytes]:
+    def _pieces(
+        self, url: str, purpose: Purpose, tries: Tries, start: int, size: int
+    ) -> Iterator[bytes]:
         """Read a blob from an offset."""
         headers = {"Range": f"bytes={start}-"} if start else {}
         request = Request(method="GET", url=url, headers=headers, streamed=True)
-        answer = self._client.ask(request, purpose, fine={_OK, _PARTIAL, NOT_FOUND})
+        answer = self._client.ask(request, purpose, tries, fine={_OK, _PARTIAL, NOT_FOUND})
         if answer.pieces is None:
             raise NotFoundError(f"{purpose.place}: the registry does not have it")
         with contextlib.closing(answer.pieces) as pieces:
+            skipped = start
+            if answer.status == _PARTIAL:
+                _require_range(purpose, answer, start, size)
+                skipped = 0
             length = answer.headers.get("Content-Length")
-            skipped = start if answer.status == _OK else 0
             if length is not None and length != str(size - start + skipped):
                 raise _other_size(purpose, size - start + skipped, length)
             for piece in pieces:
@@ -188,6 +175,9 @@ class OciRegistry:
                 skipped -= len(piece) - len(rest)
                 if rest:
                     yield rest
+
+    def _ask(self, request: Request, purpose: Purpose, fine: Collection[int]) -> Answer:
+        return self._client.ask(request, purpose, self._client.begin(), fine=fine)
 
     def _settle(self, name: str, reference: str, digest: Digest, answer: Answer) -> None:
         """Judge the refusal of a tag that cannot be moved: it may name the same already."""
@@ -220,6 +210,25 @@ def _announced(text: str | None) -> Digest | None:
         return Digest.parse(text or "")
     except ValueError:
         return None
+
+
+def _require_range(purpose: Purpose, answer: Answer, start: int, size: int) -> None:
+    """Refuse a part of a blob that is none of what was asked for.
+
+    Raises:
+        ContentError: It is of a blob of another size.
+        WorldError: It is another part.
+    """
+    header = answer.headers.get("Content-Range", "")
+    found = _CONTENT_RANGE.fullmatch(header)
+    if found is not None and found[3] not in {"*", str(size)}:
+        raise _other_size(purpose, size, found[3])
+    if found is None or int(found[1]) != start or int(found[2]) != size - 1:
+        raise WorldError(
+            f"{purpose.place}: expected bytes {start}-{size - 1}, the registry serves "
+            f"{printable(header)[:60] or 'a part and does not say which'}",
+            hint="a cache or proxy before the registry mixes up parts: ask its operator",
+        )
 
 
 def _other_size(purpose: Purpose, expected: int, got: str) -> ContentError:

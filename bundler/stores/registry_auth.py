@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from bundler.errors import DeniedError, WorldError, printable
 from bundler.stores.login import Credential, Login, Logins
@@ -23,12 +24,13 @@ from bundler.stores.registry_challenge import (
     token_request,
 )
 from bundler.stores.registry_errors import FORBIDDEN, UNAUTHORIZED, denied, unexpected
-from bundler.stores.registry_http import Answer, Request
+from bundler.stores.registry_http import Http
+from bundler.stores.registry_messages import Answer
+from bundler.stores.registry_persist import once, persist
 from bundler.stores.registry_url import Origin
+from bundler.stores.retry import Tries
 
-Ask = Callable[[Request, str], Answer]
-
-_BAD_REQUEST = 400
+_REFUSALS = frozenset({400, UNAUTHORIZED, FORBIDDEN})
 _MARGIN_SECONDS = 15.0
 
 
@@ -50,7 +52,7 @@ class Authorization:
         logins: Logins,
         *,
         trusted: frozenset[Origin],
-        ask: Ask,
+        http: Http,
         advice: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -59,21 +61,26 @@ class Authorization:
         Args:
             logins: Where our credential comes from.
             trusted: The registry's origin, and that of its token server where one was named.
-            ask: Sends a request, again and again if need be; its second argument is for errors.
+            http: Sends requests.
             advice: What a person does for a login that is taken.
             clock: Seconds that only grow.
         """
         self._logins = logins
         self._trusted = trusted
-        self._ask = ask
+        self._http = http
         self._advice = advice
         self._clock = clock
         self._challenge: Challenge | None = None
         self._tokens: dict[Scopes, _Token] = {}
         self._lock = threading.Lock()
 
-    def header(self, scopes: Scopes, place: str) -> str | None:
+    def header(self, scopes: Scopes, place: str, tries: Tries) -> str | None:
         """Give the header's value; None as long as nobody asked who we are, or we are nobody.
+
+        Args:
+            scopes: What a token must cover.
+            place: What we ask for.
+            tries: Those of the operation that it is for.
 
         Raises:
             DeniedError: The token server refuses us.
@@ -84,11 +91,9 @@ class Authorization:
             return None
         if challenge.scheme == "basic":
             return basic(self._logins.current())
-        return f"Bearer {self._token(challenge, self._scopes(challenge, scopes), place)}"
+        return f"Bearer {self._token(challenge, self._scopes(challenge, scopes), place, tries)}"
 
-    def refused(
-        self, answer: Answer, scopes: Scopes, place: str, *, used: str | None, times: int
-    ) -> None:
+    def refused(self, answer: Answer, scopes: Scopes, place: str, *, times: int) -> None:
         """Learn from a refusal, so that the next header is another one.
 
         First another token is tried, then another credential.
@@ -97,12 +102,12 @@ class Authorization:
             answer: The refusal.
             scopes: As for ``header``.
             place: What we asked for.
-            used: The header that was refused.
             times: How many headers were refused for this request, this one among them.
 
         Raises:
             DeniedError: There is nothing else to say of us.
         """
+        used = answer.login
         challenge = self._chosen(answer, place)
         self._challenge = challenge
         credential = self._logins.current()
@@ -159,34 +164,36 @@ class Authorization:
         with self._lock:
             return self._tokens.setdefault(scopes, _Token())
 
-    def _token(self, challenge: Challenge, scopes: Scopes, place: str) -> str:
+    def _token(self, challenge: Challenge, scopes: Scopes, place: str, tries: Tries) -> str:
         token = self._slot(scopes)
         with token.lock:
             if token.text is None or self._clock() >= token.good_until:
                 token.credential = self._logins.current()
-                token.text, seconds = self._fetch(challenge, scopes, place, token)
+                token.text, seconds = self._fetch(challenge, scopes, place, token, tries)
                 margin = min(_MARGIN_SECONDS, seconds / 4)
                 token.good_until = self._clock() + seconds - margin
             return token.text
 
     def _fetch(
-        self, challenge: Challenge, scopes: Scopes, place: str, token: _Token
-    ) -> tuple[str, int]:
+        self, challenge: Challenge, scopes: Scopes, place: str, token: _Token, tries: Tries
+    ) -> tuple[str, float]:
         """Get a token; with a newer credential where the first is refused."""
         realm = self._realm(challenge, place, known=token.credential is not None)
         service = challenge.parameters.get("service", "")
-        request = token_request(realm, service, scopes, token.credential)
-        answer = self._ask(request, place)
-        if answer.status in {_BAD_REQUEST, UNAUTHORIZED, FORBIDDEN} and self._newer(
-            token.credential
-        ):
-            token.credential = self._logins.current()
+        who = f"the token server {Origin.of(realm)}"
+
+        def ask() -> Answer:
             request = token_request(realm, service, scopes, token.credential)
-            answer = self._ask(request, place)
-        if answer.status in {_BAD_REQUEST, UNAUTHORIZED, FORBIDDEN}:
-            raise self.denied(answer, place, who=f"the token server {Origin.of(realm)}")
+            return persist(partial(once, self._http, request, place), tries, place=place, who=who)
+
+        answer = ask()
+        if answer.status in _REFUSALS and self._newer(token.credential):
+            token.credential = self._logins.current()
+            answer = ask()
+        if answer.status in _REFUSALS:
+            raise self.denied(answer, place, who=who)
         if not answer.fine:
-            raise unexpected(place, answer)
+            raise unexpected(place, answer, who=who)
         return read_token(answer, place)
 
     def _realm(self, challenge: Challenge, place: str, *, known: bool) -> str:

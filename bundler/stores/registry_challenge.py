@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
-from bundler.errors import MalformedError, WorldError
-from bundler.jsontext import read_json
+from bundler.errors import WorldError
+from bundler.stores.foreign_json import read_object
 from bundler.stores.login import Credential, IdentityToken, Login
-from bundler.stores.registry_http import Answer, Request
+from bundler.stores.registry_messages import Answer, Request
 from bundler.stores.registry_url import Origin
 
 Scopes = tuple[str, ...]
@@ -87,23 +87,24 @@ def token_request(
     return Request(method="GET", url=url, headers=headers, limit=_MAX_TOKEN_ANSWER)
 
 
-def read_token(answer: Answer, place: str) -> tuple[str, int]:
+def read_token(answer: Answer, place: str) -> tuple[str, float]:
     """Read a token, and for how many seconds it is good.
 
     Raises:
         WorldError: The answer holds none.
     """
-    server = Origin.of(answer.url)
     try:
-        found = read_json(answer.content, name="token", limit=_MAX_TOKEN_ANSWER).value
-    except MalformedError as error:
-        raise WorldError(f"{place}: {server} sent something else than a token") from error
-    fields = found if isinstance(found, dict) else {}
+        fields = {} if answer.over else read_object(answer.content)
+    except ValueError:
+        fields = {}
     token = fields.get("token") or fields.get("access_token")
+    if not isinstance(token, str) or _TOKEN.fullmatch(token) is None:
+        raise WorldError(
+            f"{place}: the token server {Origin.of(answer.url)} sent something else than a token",
+            hint="its own log says more",
+        )
     seconds = fields.get("expires_in")
-    if not isinstance(token, str) or answer.over or _TOKEN.fullmatch(token) is None:
-        raise WorldError(f"{place}: {server} sent something else than a token")
-    if not isinstance(seconds, int) or isinstance(seconds, bool):
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
         seconds = _DEFAULT_SECONDS
     return token, max(0, min(seconds, _LONGEST_SECONDS))
 

@@ -7,12 +7,13 @@ import re
 from dataclasses import dataclass
 
 from bundler.errors import BundleError, DeniedError, NotFoundError, WorldError, printable
-from bundler.stores.registry_http import Answer
+from bundler.stores.registry_messages import BUSY, Answer, InterruptedTransferError
 from bundler.stores.registry_url import Origin
 from bundler.stores.tls import OTHER_HOST_HINT, is_of_another_host
 
 UNAUTHORIZED, FORBIDDEN, NOT_FOUND, CONFLICT = 401, 403, 404, 409
-_BAD_REQUEST, _TOO_LARGE = 400, 413
+_BAD_REQUEST, _PROXY_LOGIN, _TOO_LARGE, _NO_SPACE = 400, 407, 413, 507
+_PROXY_HINT = "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY: which proxy, and with which login"
 _SHOWN = 300
 # Source: OCI distribution specification v1.1, "Error codes"; ECR's own names beside them.
 _NO_REPOSITORY = frozenset({"NAME_UNKNOWN", "RepositoryNotFoundException"})
@@ -49,9 +50,14 @@ def said(answer: Answer) -> Said:
 
 
 def asks_who_we_are(answer: Answer) -> bool:
-    """Tell whether another login could help: 401, and what ECR says of an old one."""
-    expired = answer.status == FORBIDDEN and _EXPIRED.search(said(answer).text) is not None
-    return answer.status == UNAUTHORIZED or expired
+    """Tell whether another login could help: 401, and what ECR says of an old one.
+
+    An answer to HEAD has no words, so that a login may be old where 403 comes without any.
+    """
+    if answer.status != FORBIDDEN:
+        return answer.status == UNAUTHORIZED
+    wordless = answer.login is not None and not answer.content
+    return wordless or _EXPIRED.search(said(answer).text) is not None
 
 
 def is_no_repository(answer: Answer) -> bool:
@@ -87,50 +93,76 @@ def denied(
         advice: What to do for a login that is taken.
         who: Whose answer it is; None for the registry, or where that sent us.
     """
-    who = who or _who(place, answer)
+    who = who or server(place, answer.url)
     whom = "the login that we have" if known else "anybody without a login"
     return DeniedError(
         f"{place}: {who} refused {whom} ({answer.status} {said(answer).text})", hint=advice
     )
 
 
-def unexpected(place: str, answer: Answer, *, tried: int = 1) -> BundleError:
+def unexpected(
+    place: str, answer: Answer, *, tried: int = 1, who: str | None = None
+) -> BundleError:
     """Say that an answer is none that we can go on with.
 
     Args:
         place: What we asked for.
         answer: The answer.
         tried: How often we asked.
+        who: Whose answer it is; None for the registry, or where that sent us.
     """
     words = said(answer)
-    times = f", {tried} times" if tried > 1 else ""
-    message = f"{place}: {_who(place, answer)} answered {answer.status} {words.text}{times}"
     if is_no_repository(answer):
         return NotFoundError(
             f"{place}: there is no such repository ({answer.status} {words.text})",
             hint="create it before images are pushed; in Amazon ECR publish does: registry.ecr",
         )
-    return WorldError(message, hint=_hint(answer, words))
+    whose = "the proxy" if answer.status == _PROXY_LOGIN else who or server(place, answer.url)
+    times = f", {tried} times" if tried > 1 else ""
+    return WorldError(
+        f"{place}: {whose} answered {in_words(answer)}{times}", hint=_hint(answer, words)
+    )
+
+
+def in_words(answer: Answer) -> str:
+    """Give the status of an answer, what it says, and how long it wants us to wait."""
+    wait = answer.headers.get("Retry-After") if answer.status in BUSY else None
+    asked = f" (Retry-After: {printable(wait)[:40]})" if wait else ""
+    return f"{answer.status} {said(answer).text}{asked}"
 
 
 def _hint(answer: Answer, words: Said) -> str:
+    if answer.status == _PROXY_LOGIN:
+        return _PROXY_HINT
     if answer.status == _TOO_LARGE:
         return (
             "a proxy before the registry, or the registry, limits the size of a request: raise it"
         )
+    if answer.status == _NO_SPACE:
+        return "its storage is full: have its operator make room, then run again"
     if words.codes & _MISSING_CONTENT:
         return "the registry lost what it had taken; run again"
+    if answer.status in BUSY:
+        return "it is overloaded or failing: run again later; its own log says more"
     if words.codes:
         return "the registry's own log says more"
     return "is that a registry, and is registry.plainHttp right?"
 
 
-def unreached(place: str, reason: str, *, tried: int) -> WorldError:
-    """Say that a registry cannot be spoken to."""
-    return WorldError(
-        f"{place}: cannot reach the registry: {reason} (tried {tried} times)",
-        hint="check registry.host, the network and the proxy settings",
-    )
+def unanswered(place: str, error: InterruptedTransferError, *, tried: int, who: str) -> WorldError:
+    """Say that a server cannot be reached, or gives no whole answer.
+
+    Args:
+        place: What we asked for.
+        error: What happened last.
+        tried: How often we asked.
+        who: The server.
+    """
+    what = f"cannot reach {who}" if error.unreached else f"{who} gave no answer that we can use"
+    hint = "check registry.host, the network and the proxy settings"
+    if not error.unreached:
+        hint = f"is that a registry, and is registry.plainHttp right? Else {hint}"
+    return WorldError(f"{place}: {what}: {error} (tried {tried} times)", hint=hint)
 
 
 def broken(place: str, reason: str, *, tried: int) -> WorldError:
@@ -141,14 +173,12 @@ def broken(place: str, reason: str, *, tried: int) -> WorldError:
     )
 
 
-def no_tls(place: str, reason: str) -> WorldError:
-    """Say why there is no TLS between us and a registry."""
-    if is_of_another_host(reason):
-        detail, hint = "its certificate is of another host", f"registry.host: {OTHER_HOST_HINT}"
-    elif "CERTIFICATE_VERIFY_FAILED" in reason:
-        found = re.search(r"certificate verify failed: ([^(]*)", reason)
-        detail = f"its certificate is not trusted: {found[1].strip() if found else reason}"
-        hint = "name the CA that it is of: registry.ca in the target"
+def no_way(place: str, reason: str) -> WorldError:
+    """Say why there is no connection to a registry, and none to be expected."""
+    if "CERTIFICATE_VERIFY_FAILED" in reason or is_of_another_host(reason):
+        return _untrusted(place, reason)
+    if (tunnel := reason.partition("Tunnel connection failed: ")[2]) != "":
+        detail, hint = f"the proxy does not let us through: {tunnel}", _PROXY_HINT
     elif "ALERT" in reason.upper():
         detail = "it refuses us in TLS: it wants a client certificate, or another one"
         hint = "name one that it trusts: registry.clientCertificate and registry.clientKey"
@@ -158,9 +188,19 @@ def no_tls(place: str, reason: str) -> WorldError:
     return WorldError(f"{place}: {printable(detail)[:_SHOWN]}", hint=hint)
 
 
-def _who(place: str, answer: Answer) -> str:
-    """Name the server that answered: somebody else where the registry sent us on."""
-    origin = Origin.of(answer.url)
+def _untrusted(place: str, reason: str) -> WorldError:
+    if is_of_another_host(reason):
+        detail, hint = "its certificate is of another host", f"registry.host: {OTHER_HOST_HINT}"
+    else:
+        found = re.search(r"certificate verify failed: ([^(]*)", reason)
+        detail = f"its certificate is not trusted: {found[1].strip() if found else reason}"
+        hint = "name the CA that it is of: registry.ca in the target"
+    return WorldError(f"{place}: {printable(detail)[:_SHOWN]}", hint=hint)
+
+
+def server(place: str, url: str) -> str:
+    """Name who is asked: somebody else than the registry where that sent us on."""
+    origin = Origin.of(url)
     address = place.partition("/")[0]
     ours = address in {f"{origin.host}:{origin.port}", str(origin).partition("://")[2]}
     return "the registry" if ours else str(origin)

@@ -6,10 +6,12 @@ us, and addresses in NO_PROXY may be networks such as ``10.0.0.0/8``.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import ipaddress
+import os
 from collections.abc import Mapping
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from bundler.errors import MalformedError
 
@@ -42,6 +44,15 @@ def proxy_for(scheme: str, host: str, port: int, environment: Mapping[str, str])
     if any(_names(entry.strip().lower(), host, port) for entry in exceptions.split(",")):
         return None
     return _checked(proxy if "://" in proxy else f"http://{proxy}", name.upper())
+
+
+def address_and_login(proxy: str) -> tuple[str, dict[str, str]]:
+    """Split the URL of a proxy in its address, and the header that logs in to it, if any."""
+    parts = urlsplit(proxy)
+    login, _, address = parts.netloc.rpartition("@")
+    plain = unquote_to_bytes(os.fsencode(login))  # whatever bytes the variable has
+    header = {"Proxy-Authorization": f"Basic {base64.b64encode(plain).decode()}"} if login else {}
+    return f"{parts.scheme}://{address}", header
 
 
 def _checked(proxy: str, variable: str) -> str:

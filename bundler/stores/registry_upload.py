@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
+from bundler.blob_content import BlobContent
 from bundler.digest import Digest
 from bundler.errors import ContentError, WorldError
-from bundler.stores.base import Advance, BlobContent
-from bundler.stores.registry_client import BUSY, Client, Purpose, Refusals
+from bundler.stores.base import Advance
+from bundler.stores.registry_client import Client, Purpose
 from bundler.stores.registry_errors import (
     NOT_FOUND,
     broken,
+    in_words,
     is_no_repository,
     is_wrong_digest,
     said,
 )
-from bundler.stores.registry_http import Answer, InterruptedTransferError, Request
+from bundler.stores.registry_messages import BUSY, Answer, InterruptedTransferError, Request
 from bundler.stores.registry_url import resolve, with_query
 from bundler.stores.retry import Tries
 
@@ -35,6 +38,21 @@ _MOST_WHOLE = 2
 _WHATEVER = range(200, 500)
 
 
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """An upload that a registry waits for.
+
+    Attributes:
+        url: Where it is gone on with.
+        start: Bytes that it has.
+        least: The fewest bytes that it takes without ending.
+    """
+
+    url: str
+    start: int = 0
+    least: int = 0
+
+
 class BlobUpload:
     """Sends one blob; for one thread, once."""
 
@@ -45,7 +63,6 @@ class BlobUpload:
         blob: BlobContent,
         *,
         blobs_url: str,
-        session: str | None = None,
         advance: Advance,
     ) -> None:
         """Remember what goes where; nothing is sent yet.
@@ -55,28 +72,24 @@ class BlobUpload:
             purpose: What the requests are about.
             blob: What to send.
             blobs_url: Where the blobs of the repository are, up to ``/blobs``.
-            session: URL of an upload session that is open already and empty.
             advance: Told of bytes sent, and taken back.
         """
         self._client = client
         self._purpose = purpose
         self._blob = blob
         self._blobs_url = blobs_url
-        self._session = session
         self._advance = advance
-        self._tries = Tries(client.patience)
-        self._refusals = Refusals()
-        self._least = 0  # bytes that the registry wants of a PATCH
-        self._whole = 0  # times that it took all, and refused it
-        self._start = 0  # where the session is gone on with
-        self._told = 0  # bytes that ``advance`` knows of
-        self._offered = 0  # bytes that may have reached the session
+        self._tries = client.begin()
+        self._session: _Session | None = None
+        self._sent = 0  # bytes that may have reached the session, and that ``advance`` knows of
+        self._refused_logins = 0  # since there was progress
+        self._refused_whole = 0  # times that the registry had all, and did not want it
 
     def send(self) -> None:
-        """Send the blob, and see that it is there.
+        """Send the blob, until the registry says that it has it.
 
         Raises:
-            ContentError: The registry found another digest, twice; or it shows another blob.
+            ContentError: The registry found another digest, twice; or it calls it otherwise.
             WorldError: It fails for longer than we are patient.
         """
         while not self._attempt():
@@ -93,92 +106,97 @@ class BlobUpload:
         if answer.fine:
             self._check(answer)
             return True
+        if self._client.wants_login(answer, self._purpose, self._refused_logins):
+            self._refused_logins += answer.login is not None
+            return self._recovered("our login was no longer good")
         if answer.status in BUSY:
-            reason = f"it answered {answer.status} {said(answer).text}"
-            return self._recovered(reason, None, answer.headers.get("Retry-After"))
+            after = answer.headers.get("Retry-After")
+            return self._recovered(f"it answered {in_words(answer)}", retry_after=after)
         self._begin_again(answer)
         return False
 
-    def _open(self) -> str:
-        """Open a session, and give its URL."""
+    def _open(self) -> _Session:
         request = Request(method="POST", url=f"{self._blobs_url}/uploads/")
-        answer = self._client.ask(request, self._purpose, fine={_ACCEPTED})
-        self._least = _number(answer.headers.get("OCI-Chunk-Min-Length")) or 0
-        return self._location(answer, None)
+        answer = self._client.ask(request, self._purpose, self._tries, fine={_ACCEPTED})
+        least = _number(answer.headers.get("OCI-Chunk-Min-Length")) or 0
+        return _Session(self._location(answer, None), least=least)
 
     def _location(self, answer: Answer, default: str | None) -> str:
         location = answer.headers.get("Location") or default
         return resolve(answer.url, location, place=self._purpose.place)
 
-    def _send(self, session: str) -> Answer:
+    def _send(self, session: _Session) -> Answer:
         """Send the rest of the blob, and close the session."""
-        rest = self._blob.size - self._start
-        if self._start and rest >= max(1, self._least):
-            answer = self._transfer("PATCH", session, rest)
+        rest = self._blob.size - session.start
+        if session.start and rest >= max(1, session.least):
+            answer = self._transfer("PATCH", session.url, session.start)
             if not answer.fine:  # 202; Amazon ECR: 201
                 return answer
-            session = self._session = self._location(answer, session)
-            self._refusals.times = 0
-            rest = 0
-        return self._transfer("PUT", with_query(session, digest=str(self._blob.digest)), rest)
+            url = self._location(answer, session.url)
+            session = self._session = replace(session, url=url, start=self._blob.size)
+            self._refused_logins = 0
+        url = with_query(session.url, digest=str(self._blob.digest))
+        return self._transfer("PUT", url, session.start)
 
-    def _transfer(self, method: str, url: str, rest: int) -> Answer:
-        headers = dict(_OCTETS)
-        if self._start and rest:
-            headers["Content-Range"] = f"{self._start}-{self._blob.size - 1}"
+    def _transfer(self, method: str, url: str, start: int) -> Answer:
+        rest = self._blob.size - start
+        ranged = {"Content-Range": f"{start}-{self._blob.size - 1}"} if start and rest else {}
         request = Request(
             method=method,
             url=url,
-            headers=headers,
+            headers=_OCTETS | ranged,
             content=None if rest else b"",
-            body=self._body() if rest else None,
+            body=self._body(start) if rest else None,
             length=rest,
             commits=True,
         )
-        return self._client.ask_once(request, self._purpose, self._refusals)
+        return self._client.send(request, self._purpose, self._tries)
 
-    def _body(self) -> Iterator[memoryview]:
+    def _body(self, start: int) -> Iterator[memoryview]:
         """Give the bytes from ``start`` on, and never more or fewer than were announced."""
-        at = self._start
+        at = start
         for piece in self._blob.pieces(at):
             at += len(piece)
             if at > self._blob.size:
                 break
-            self._offered = max(self._offered, at)
+            self._tell(at)
             yield piece
-            self._told += len(piece)
-            self._advance(len(piece))
+            self._tries.flows()
         if at != self._blob.size:
             raise ContentError(
                 f"{self._purpose.place}: expected {self._blob.size} bytes to send, "
                 f"got {'more' if at > self._blob.size else at}"
             )
 
+    def _tell(self, sent: int) -> None:
+        if sent != self._sent:
+            self._advance(sent - self._sent)
+            self._sent = sent
+
     def _recovered(
-        self, reason: str, cause: Exception | None, retry_after: str | None = None
+        self, reason: str, cause: Exception | None = None, *, retry_after: str | None = None
     ) -> bool:
         """Wait, and find out where we are; True when the blob is there after all."""
-        if not self._tries.again(retry_after):
-            raise broken(self._purpose.place, reason, tried=self._tries.failed) from cause
-        if self._told == self._blob.size and self._is_there():
+        hope = self._tries.again(retry_after)
+        if self._sent == self._blob.size and self._is_there():
             return True
-        offset = self._offset()
-        if offset is None:
-            self._restart()
-            return False
-        if offset > self._start:
-            self._tries.start_anew()
-            self._refusals.times = 0
-        self._rewind(offset)
+        if not hope:
+            raise broken(self._purpose.place, reason, tried=self._tries.failed) from cause
+        self._session = self._resumed()
+        start = self._session.start if self._session else 0
+        if self._tries.reached(start, self._blob.size):
+            self._refused_logins = 0
+        self._tell(start)
         return False
 
-    def _offset(self) -> int | None:
+    def _resumed(self) -> _Session | None:
         """Ask how many bytes the session has; None where the answer cannot be trusted."""
-        if self._session is None or not self._offered:
+        session = self._session
+        if session is None or not self._sent:
             return None
-        request = Request(method="GET", url=self._session)
+        request = Request(method="GET", url=session.url)
         try:
-            answer = self._client.ask(request, self._purpose, fine=_WHATEVER)
+            answer = self._client.ask(request, self._purpose, self._tries, fine=_WHATEVER)
         except WorldError:  # what it is about a fresh session will tell
             return None
         found = _RANGE.fullmatch(answer.headers.get("Range", ""))
@@ -186,55 +204,40 @@ class BlobUpload:
             return None
         offset = int(found[1]) + 1
         # 0-0 is said of no byte, too. What does not advance is old, but where only the end is due.
-        least = min(self._start + 1, self._blob.size)
-        if offset == 1 or not least <= offset <= self._offered:
+        least = min(session.start + 1, self._blob.size)
+        if offset == 1 or not least <= offset <= self._sent:
             return None
-        self._session = self._location(answer, self._session)
-        return offset
+        return replace(session, url=self._location(answer, session.url), start=offset)
 
     def _begin_again(self, answer: Answer) -> None:
         """Give up the session, if its end was such that another one may do better."""
         wrong = is_wrong_digest(answer)
-        if wrong or self._told == self._blob.size:
-            self._whole += 1
+        if wrong or self._sent == self._blob.size:
+            self._refused_whole += 1
         lost = answer.status in {NOT_FOUND, _RANGE_REFUSED} or said(answer).codes & _LOST
-        if wrong and self._whole >= _MOST_WHOLE:
+        if wrong and self._refused_whole >= _MOST_WHOLE:
             raise ContentError(
                 f"{self._purpose.place}: the registry found other content than was signed, "
                 f"{_MOST_WHOLE} times ({said(answer).text})",
                 hint="is the release damaged? bundle verify tells",
             )
-        hopeless = not wrong and (not lost or self._whole >= _MOST_WHOLE)
+        hopeless = not wrong and (not lost or self._refused_whole >= _MOST_WHOLE)
         if hopeless or is_no_repository(answer) or not self._tries.again():
             raise self._client.refusal(answer, self._purpose)
-        self._restart()
-
-    def _restart(self) -> None:
         self._session = None
-        self._rewind(0)
-        self._offered = 0
-
-    def _rewind(self, offset: int) -> None:
-        self._start = offset
-        if self._told != offset:
-            self._advance(offset - self._told)
-            self._told = offset
+        self._tell(0)
 
     def _check(self, answer: Answer) -> None:
-        """See that the registry has what we sent, by its own words."""
+        """See that the registry calls what we sent by its name."""
         announced = answer.headers.get("Docker-Content-Digest", str(self._blob.digest))
         if announced != str(self._blob.digest) and announced.startswith("sha256:"):
             raise ContentError(
                 f"{self._purpose.place}: the registry took it and calls it {announced[:80]!r}"
             )
-        if not self._is_there():
-            raise WorldError(
-                f"{self._purpose.place}: the registry took it ({answer.status}), but has it not",
-                hint="run again; if it stays so, the registry's own log says more",
-            )
 
     def _is_there(self) -> bool:
-        size = blob_size(self._client, self._purpose, self._blobs_url, self._blob.digest)
+        url, digest = self._blobs_url, self._blob.digest
+        size = blob_size(self._client, self._purpose, self._tries, url, digest)
         if size not in {None, self._blob.size}:
             raise ContentError(
                 f"{self._purpose.place}: expected {self._blob.size} bytes, the registry has {size}",
@@ -243,19 +246,24 @@ class BlobUpload:
         return size is not None
 
 
-def blob_size(client: Client, purpose: Purpose, blobs_url: str, digest: Digest) -> int | None:
+def blob_size(
+    client: Client, purpose: Purpose, tries: Tries, blobs_url: str, digest: Digest
+) -> int | None:
     """Ask for the bytes of a blob; None where it is not there.
 
     Raises:
         WorldError: The registry does not say.
     """
     request = Request(method="HEAD", url=f"{blobs_url}/{digest}")
-    answer = client.ask(request, purpose, fine={200, NOT_FOUND})
+    answer = client.ask(request, purpose, tries, fine={200, NOT_FOUND})
     if answer.status == NOT_FOUND:
         return None
     length = _number(answer.headers.get("Content-Length"))
     if length is None:
-        raise WorldError(f"{purpose.place}: the registry does not say how many bytes it has")
+        raise WorldError(
+            f"{purpose.place}: the registry does not say how many bytes it has",
+            hint="a proxy before the registry must pass the header Content-Length on",
+        )
     return length
 
 

@@ -6,11 +6,13 @@ import math
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 _MAX_DIGITS = 9  # of a Retry-After in seconds: thirty years
+# What a transfer must come on by, lest a server that takes two bytes at a time keeps us for ever.
+_PROGRESS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,8 +23,10 @@ class Patience:
         tries: The most attempts, the first one among them.
         base: Seconds that the first wait is shorter than; each next one may be twice as long.
         longest: Seconds that no wait of our own choice is longer than.
-        budget: Seconds that all waits together are not longer than.
+        budget: Seconds without progress after which nothing is tried again; waits count, and so
+            does the time that failed attempts took.
         sleep: Waits that many seconds.
+        clock: Gives seconds that only grow.
         draw: Gives a number from 0 up to 1, another one each time.
         now: Gives the time, to compare a server's date with.
     """
@@ -32,6 +36,7 @@ class Patience:
     longest: float = 30.0
     budget: float = 300.0
     sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
     draw: Callable[[], float] = random.random
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
@@ -44,7 +49,8 @@ class Timeouts:
         connect: Until it takes a connection.
         idle: Until it takes the next piece of what we send, or gives the next of an answer.
         commit: Until it answers what it must first put away: a blob of many gigabytes.
-        answer: Until an answer that we read whole is complete.
+        answer: Until the body of an answer is complete, or the next MiB of one that we stream,
+            however it comes.
     """
 
     connect: float = 10.0
@@ -55,51 +61,75 @@ class Timeouts:
 
 @dataclass(slots=True)
 class Tries:
-    """The attempts at one thing.
+    """The attempts at one operation, all its requests together. Time counts from its beginning.
 
     Attributes:
         patience: What they are held to.
-        failed: How many have failed.
-        waited: Seconds that we waited in all.
+        failed: How many have failed since there was progress.
+        spent: Seconds that went by since then, but for those in which bytes flowed.
     """
 
     patience: Patience
     failed: int = 0
-    waited: float = 0.0
+    spent: float = 0.0
+    _best: int = field(default=0, init=False)
+    _since: float = field(init=False)
 
-    def again(self, retry_after: str | None = None) -> bool:
+    def __post_init__(self) -> None:
+        self._since = self.patience.clock()
+
+    def again(self, retry_after: str | None = None, *, most: int | None = None) -> bool:
         """Wait after an attempt that failed.
 
         Args:
             retry_after: What the server said of it, as in its header.
+            most: The most attempts, where they are fewer than usual.
 
         Returns:
             False, without waiting, where there is no attempt left or no time for what the server
             wants.
         """
         self.failed += 1
+        now = self.patience.clock()
+        self.spent, self._since = self.spent + now - self._since, now
         asked = seconds_asked(retry_after, self.patience.now())
-        wait = next_wait(self.patience, self.failed, self.waited, asked)
-        if wait is None:
+        wait = next_wait(self.patience, self.failed, self.spent, asked)
+        if wait is None or (most is not None and self.failed >= most):
             return False
         self.patience.sleep(wait)
-        self.waited += wait
+        self.spent += wait
+        self._since = self.patience.clock()
         return True
 
-    def start_anew(self) -> None:
-        """Forget what failed: there was progress since."""
-        self.failed, self.waited = 0, 0.0
+    def flows(self) -> None:
+        """Leave out the time until now: it went by with bytes that came or went."""
+        self._since = self.patience.clock()
+
+    def reached(self, at: int, end: int) -> bool:
+        """Forget what failed where a transfer came far enough to be called progress.
+
+        Args:
+            at: Bytes that have surely arrived.
+            end: Bytes in all.
+
+        Returns:
+            Whether it was: 1 MiB more than ever before, or all the rest.
+        """
+        if at - self._best < max(1, min(_PROGRESS, end - self._best)):
+            return False
+        self.failed, self.spent, self._best = 0, 0.0, at
+        return True
 
 
 def next_wait(
-    patience: Patience, failed: int, waited: float, asked: float | None = None
+    patience: Patience, failed: int, spent: float, asked: float | None = None
 ) -> float | None:
     """Choose how long to wait: exponential, and anywhere below that, so that crowds disperse.
 
     Args:
         patience: The limits.
         failed: Attempts that failed so far, from 1.
-        waited: Seconds waited so far.
+        spent: Seconds that are gone so far.
         asked: Seconds that the server wants us to stay away; we add to them.
 
     Returns:
@@ -112,7 +142,7 @@ def next_wait(
         return None
     window = min(patience.longest, patience.base * 2.0 ** (failed - 1))
     wait = (asked or 0.0) + patience.draw() * window
-    return wait if waited + wait <= patience.budget else None
+    return wait if spent + wait <= patience.budget else None
 
 
 def seconds_asked(retry_after: str | None, now: datetime) -> float | None:

@@ -16,6 +16,7 @@ _VERSION = re.compile(r"v(\d+)\.(\d+)\.")
 # helm that is supported is older than what the chart asks for.
 _KUBERNETES = "1.29.0"
 _TIMEOUT_SECONDS = 120.0
+_MAX_RENDERED_BYTES = 32 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,26 +55,10 @@ class Helm:
         api_versions: Sequence[str] = (),
         upgrade: bool = False,
     ) -> str:
-        """Render a chart, hooks, tests and ``crds/`` included, without asking a cluster.
-
-        Args:
-            chart: The chart's directory or archive.
-            release: Name of the Helm release.
-            namespace: Where it would go.
-            values_files: Values on top of the chart's own; a later file wins.
-            kube_version: Version of Kubernetes that templates are told; None for ours.
-            api_versions: APIs that templates are told beyond those of Kubernetes.
-            upgrade: Render as for a release that is there already.
-
-        Returns:
-            A stream of YAML documents.
-
-        Raises:
-            ToolFailedError: The chart does not render with these values.
-        """
+        """Render a chart without asking a cluster, as ``charts.rendering.ChartRenderer`` says."""
         argv = ["helm", "template", release, str(chart.absolute()), f"--namespace={namespace}"]
         argv += [f"--kube-version={kube_version or _KUBERNETES}", "--include-crds"]
         argv += [f"--api-versions={text}" for text in api_versions]
         argv += ["--is-upgrade"] * upgrade
         argv += [f"--values={path.absolute()}" for path in values_files]
-        return self.run(argv, timeout=_TIMEOUT_SECONDS)
+        return self.run(argv, timeout=_TIMEOUT_SECONDS, limit=_MAX_RENDERED_BYTES)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bundler.digest import Digest
 from bundler.document import Table
 from bundler.errors import ContentError, MalformedError, printable
-from bundler.jsontext import MAX_INTEGER, read_json
+from bundler.jsontext import read_json
+from bundler.oci_manifest import (
+    DOCKER_INDEX,
+    MAX_OCI_MANIFEST_BYTES,
+    OCI_INDEX,
+    Tree,
+    read_tree,
+)
 from bundler.source import Platform, Resolved
 
-# Source: OCI distribution specification v1.1, "Pushing Manifests": registries take 4 MiB at least.
-MAX_MANIFEST_BYTES = 4 << 20
-_MAX_DEPTH, _MAX_CHILDREN, _MAX_BLOBS = 3, 64, 10_000
 _DOCKER = "application/vnd.docker."
 # Signed manifests of this kind have a digest that is not the one of their bytes.
 _DOCKER_V1 = b"application/vnd.docker.distribution.manifest.v1"
@@ -21,10 +25,7 @@ _CONFIGS = (
     "application/vnd.oci.image.config.v1+json",
     "application/vnd.docker.container.image.v1+json",
 )
-_INDEXES = (
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-)
+_INDEXES = (OCI_INDEX, DOCKER_INDEX)
 _UNKNOWN = "unknown"
 _ALL_HINT = "`platform: all` takes the whole index"
 
@@ -46,19 +47,6 @@ class ImageReader:
     config: Callable[[Digest], bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Tree:
-    """What is reached from a manifest or index.
-
-    Attributes:
-        manifests: Digests of itself and of all manifests below it.
-        blobs: Size of every blob, manifests included, by digest.
-    """
-
-    manifests: tuple[Digest, ...]
-    blobs: Mapping[Digest, int]
-
-
 def resolve(image: ImageReader, platform: Platform | None) -> Resolved:
     """Say what a source names, and what of it is taken for one platform, or for all (None).
 
@@ -74,12 +62,12 @@ def resolve(image: ImageReader, platform: Platform | None) -> Resolved:
             taken = choose(table, platform)
             content = _checked(image, taken)
         _require_platform(image, content, platform)
-    tree = read_tree(image, content)
+    tree = tree_of(image, content)
     return Resolved(
         digest=digest,
         taken=taken,
-        manifests=tree.manifests,
-        size=sum(tree.blobs.values()),
+        manifests=tuple(tree.manifests),
+        size=sum(tree.sizes.values()),
         docker_typed=is_docker_typed(content),
     )
 
@@ -116,35 +104,18 @@ def choose(index: Table, platform: Platform) -> Digest:
     return found[0]
 
 
-def read_tree(image: ImageReader, content: bytes) -> Tree:
+def tree_of(image: ImageReader, content: bytes) -> Tree:
     """List what is reached from a manifest or index whose bytes are given.
 
     Raises:
         MalformedError: It is nothing that we read, or too deep or too large.
         ContentError: A manifest is not the one that its digest names.
     """
-    manifests: dict[Digest, int] = {}
-    blobs: dict[Digest, int] = {}
-    for found in _below(image, content, 0):
-        manifests[Digest.of(found)] = len(found)
-        table = _read(found, image.name)
-        parts = table.tables("layers") + ([table.table("config")] if "config" in table else [])
-        for part in parts:
-            blobs[part.parse("digest", Digest.parse)] = part.integer("size", 0, MAX_INTEGER)
-        if len(blobs) > _MAX_BLOBS:
-            table.refuse("layers", f"more than {_MAX_BLOBS} blobs")
-    return Tree(tuple(manifests), blobs | manifests)
-
-
-def _below(image: ImageReader, content: bytes, depth: int) -> Iterator[bytes]:
-    yield content
-    table = _read(content, image.name)
-    children = table.tables("manifests")
-    if (depth >= _MAX_DEPTH and children) or len(children) > _MAX_CHILDREN:
-        table.refuse("manifests", "an index that is nested too deep or too large")
-    for child in children:
-        digest = child.parse("digest", Digest.parse)
-        yield from _below(image, _checked(image, digest), depth + 1)
+    return read_tree(
+        content,
+        lambda digest: _checked(image, digest),
+        lambda found: _read(found, image.name),
+    )
 
 
 def _checked(image: ImageReader, digest: Digest) -> bytes:
@@ -162,7 +133,7 @@ def _read(content: bytes, name: str) -> Table:
             f"{printable(name)}: a Docker schema 1 image, expected OCI or Docker schema 2",
             hint="push it again with a tool of this decade",
         )
-    return read_json(content, name=name, limit=MAX_MANIFEST_BYTES).table()
+    return read_json(content, name=name, limit=MAX_OCI_MANIFEST_BYTES).table()
 
 
 def _require_platform(image: ImageReader, content: bytes, platform: Platform) -> None:
@@ -172,7 +143,7 @@ def _require_platform(image: ImageReader, content: bytes, platform: Platform) ->
         table.refuse("manifests", f"an index in an index: cannot take {platform}", _ALL_HINT)
     table.table("config").choice("mediaType", _CONFIGS)
     config = read_json(
-        image.config(Digest.of(content)), name=f"{image.name}: config", limit=MAX_MANIFEST_BYTES
+        image.config(Digest.of(content)), name=f"{image.name}: config", limit=MAX_OCI_MANIFEST_BYTES
     ).table()
     own = _platform_in(config)
     if not platform.takes(own):

@@ -16,10 +16,13 @@ from bundler.digest import Digest
 from bundler.document import Table
 from bundler.errors import ContentError, MalformedError, NotFoundError, WorldError, printable
 from bundler.jsontext import read_json
+from bundler.oci_manifest import MAX_OCI_MANIFEST_BYTES
 from bundler.source import ArchiveSource, LayoutSource
-from bundler.tools.image_index import MAX_MANIFEST_BYTES, ImageReader
+from bundler.tools.image_index import ImageReader
 
 _INDEX, _VERSION = "index.json", "oci-layout"
+# What `docker save` writes in place of them; since Docker 25 it writes both.
+_DOCKER_INDEX = "manifest.json"
 _REF_NAME = "org.opencontainers.image.ref.name"
 _MAX_MEMBERS = 100_000
 NAME = "image"
@@ -61,7 +64,7 @@ class LocalLayout:
             directory: Does not exist yet. The blobs of a directory are not copied, but linked to.
         """
         content = self._blob(taken)
-        own = read_json(content, name=self._name, limit=MAX_MANIFEST_BYTES).table()
+        own = read_json(content, name=self._name, limit=MAX_OCI_MANIFEST_BYTES).table()
         kind = "index" if "manifests" in own else "manifest"
         descriptor = {
             "mediaType": own.text("mediaType", f"application/vnd.oci.image.{kind}.v1+json"),
@@ -98,7 +101,9 @@ class LocalLayout:
         return descriptor.table("annotations").text(_REF_NAME, "") == self._tag
 
     def _config(self, manifest: Digest) -> bytes:
-        table = read_json(self._blob(manifest), name=self._name, limit=MAX_MANIFEST_BYTES).table()
+        table = read_json(
+            self._blob(manifest), name=self._name, limit=MAX_OCI_MANIFEST_BYTES
+        ).table()
         return self._blob(table.table("config").parse("digest", Digest.parse))
 
     def _blob(self, digest: Digest) -> bytes:
@@ -114,17 +119,17 @@ class LocalLayout:
 
     def _table(self, path: str) -> Table:
         name = f"{self._name}: {path}"
-        return read_json(self._read(path), name=name, limit=MAX_MANIFEST_BYTES).table()
+        return read_json(self._read(path), name=name, limit=MAX_OCI_MANIFEST_BYTES).table()
 
     def _read(self, path: str) -> bytes:
         with (
             self._told(f"read {path}"),
             _present(self._files.open(path), f"{self._name}: {path}") as file,
         ):
-            content = file.read(MAX_MANIFEST_BYTES + 1)
-        if len(content) > MAX_MANIFEST_BYTES:
+            content = file.read(MAX_OCI_MANIFEST_BYTES + 1)
+        if len(content) > MAX_OCI_MANIFEST_BYTES:
             raise MalformedError(
-                f"{printable(self._name)}: {path}: expected at most {MAX_MANIFEST_BYTES} bytes"
+                f"{printable(self._name)}: {path}: expected at most {MAX_OCI_MANIFEST_BYTES} bytes"
             )
         return content
 
@@ -166,7 +171,9 @@ def open_layout(source: LayoutSource | ArchiveSource) -> Iterator[LocalLayout]:
                 f"{printable(str(source))}: expected a tar, not compressed",
                 hint="uncompress it first",
             ) from error
-        yield LocalLayout(source, _Archive(archive, str(source)))
+        files = _Archive(archive, str(source))
+        files.require_layout()
+        yield LocalLayout(source, files)
 
 
 def require_file(source: ArchiveSource) -> None:
@@ -215,6 +222,18 @@ class _Archive:
         self._archive = archive
         self._name = printable(name)
         self._members = self._list()
+
+    def require_layout(self) -> None:
+        """Tell what `docker save` wrote from a layout that is not whole.
+
+        Raises:
+            MalformedError: It is a docker-archive, and nothing else too.
+        """
+        if _INDEX not in self._members and _DOCKER_INDEX in self._members:
+            raise MalformedError(
+                f"{self._name}: this is a docker-archive: it has {_DOCKER_INDEX}, no {_INDEX}",
+                hint="write docker-archive:PATH[:NAME:TAG] as its source",
+            )
 
     def open(self, path: str) -> IO[bytes] | None:
         member = self._members.get(path)

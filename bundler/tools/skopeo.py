@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.digest import Digest
-from bundler.errors import ToolError, ToolFailedError, WorldError, printable
+from bundler.errors import ToolError, ToolFailedError, ToolTimeoutError, WorldError, printable
 from bundler.process import Run, run
 from bundler.source import ArchiveSource, Fetched, Platform, RegistrySource, Resolved, Source
-from bundler.tools.image_index import ImageReader, is_docker_typed, read_tree, resolve
+from bundler.tools.image_index import ImageReader, is_docker_typed, resolve, tree_of
 from bundler.tools.local_layout import NAME, LocalLayout, open_layout, require_file
 from bundler.tools.skopeo_errors import explained
 
@@ -30,6 +30,8 @@ _KEEP_DIGESTS = "--preserve-digests"
 _CONVERT = "--format=oci"
 # Of a registry that has stopped answering: 15 GB at 1 MB/s take a good four hours.
 _COPY_SECONDS = 12 * 3600.0
+# A look-up brings at most 4 MiB; what skopeo waits for by itself, it waits for minutes.
+_INSPECT_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,10 +159,7 @@ class Skopeo:
         with tempfile.TemporaryDirectory(dir=scratch, prefix="skopeo-") as own:
             digest_file = Path(own, "digest")
             argv = ["skopeo", f"--tmpdir={own}", *_COPY, f"--digestfile={digest_file}", *flags]
-            try:
-                self.run([*argv, source, target], timeout=_COPY_SECONDS)
-            except ToolFailedError as error:
-                raise explained(error, what) from error
+            self._run([*argv, source, target], what, _COPY_SECONDS)
             return Digest.parse(digest_file.read_text().strip())
 
     @contextlib.contextmanager
@@ -208,10 +207,14 @@ class Skopeo:
         )
 
     def _inspect(self, place: str, name: str, *flags: str) -> bytes:
+        argv = ["skopeo", "inspect", "--raw", *flags, place]
+        return self._run(argv, name, _INSPECT_SECONDS).encode()
+
+    def _run(self, argv: list[str], what: str, seconds: float) -> str:
         try:
-            return self.run(["skopeo", "inspect", "--raw", *flags, place]).encode()
-        except ToolFailedError as error:
-            raise explained(error, name) from error
+            return self.run(argv, timeout=seconds)
+        except (ToolFailedError, ToolTimeoutError) as error:
+            raise explained(error, what) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,8 +235,8 @@ class _Opened:
 
 def _in_layout(layout: LocalLayout) -> _Opened:
     def locate(content: bytes, directory: Path) -> str:
-        tree = read_tree(layout.reader, content)
-        layout.derive(Digest.of(content), tree.blobs, directory)
+        tree = tree_of(layout.reader, content)
+        layout.derive(Digest.of(content), tree.sizes, directory)
         return f"oci:{_plain_path(directory)}:{NAME}"
 
     return _Opened(reader=layout.reader, flags=[], locate=locate)

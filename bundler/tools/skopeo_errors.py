@@ -10,6 +10,7 @@ from bundler.errors import (
     NotFoundError,
     ToolError,
     ToolFailedError,
+    ToolTimeoutError,
     WorldError,
     printable,
 )
@@ -93,8 +94,13 @@ _CAUSES = (
 )
 
 
-def explained(error: ToolFailedError, what: str) -> WorldError:
+def explained(error: ToolFailedError | ToolTimeoutError, what: str) -> WorldError:
     """Tell a failure of skopeo as an error about ``what``, in one line."""
+    if isinstance(error, ToolTimeoutError):
+        return WorldError(
+            f"{printable(what)}: no answer: {error}",
+            hint="check the address, and the network to it",
+        )
     found = _MESSAGE.findall(error.stderr)
     message = re.sub(r"\\(.)", r"\1", found[-1]) if found else error.stderr.strip()
     lower = message.lower()

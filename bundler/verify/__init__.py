@@ -5,6 +5,7 @@ from __future__ import annotations
 from bundler.verify.closure import ChartClosure, ClosureReport, verify_closure
 from bundler.verify.path import verify_path
 from bundler.verify.report import Checked, Report
+from bundler.verify.stream import verify_stream
 
 __all__ = [
     "ChartClosure",
@@ -13,4 +14,5 @@ __all__ = [
     "Report",
     "verify_closure",
     "verify_path",
+    "verify_stream",
 ]

@@ -15,6 +15,7 @@ from bundler.charts.rendering import ChartRenderer
 from bundler.charts.third_party import CarriedChart, find_images
 from bundler.closure import Link, by_source, link, missing
 from bundler.errors import CheckError, ContentError, MalformedError, printable
+from bundler.image_reference import NamedImage
 from bundler.manifest import Bundle, Chart, Image, Manifest
 from bundler.release import TrustedRelease, find_release, open_release, shown
 from bundler.signing.keys import PublicKey
@@ -33,11 +34,15 @@ _MAX_FILE_BYTES = 5 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChartClosure:
-    """Every place of one chart that names an image, and the image of the release that it means."""
+    """Every place of one chart that names an image, and the image of the release that it means.
+
+    ``not_images`` are the places whose text is none, as the chart's rules say, with the reason.
+    """
 
     name: str
     version: str
     links: tuple[Link[Image], ...]
+    not_images: tuple[tuple[NamedImage, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +80,10 @@ class ClosureReport:
                     "name": chart.name,
                     "version": chart.version,
                     "images": [_link_to_dict(item) for item in chart.links],
+                    "notImages": [
+                        {**_place_to_dict(place), "reason": reason}
+                        for place, reason in chart.not_images
+                    ],
                 }
                 for chart in self.charts
             ],
@@ -176,8 +185,7 @@ class _Looking:
         self.notes: list[str] = []
 
     def close(self, chart: Chart) -> ChartClosure:
-        links = self._third_party(chart) if chart.is_archive else self._own(chart)
-        return ChartClosure(name=chart.name, version=chart.version, links=links)
+        return self._third_party(chart) if chart.is_archive else self._own(chart)
 
     def damaged(self, closures: Sequence[ChartClosure]) -> list[tuple[str, str]]:
         used = {item.image.tag for chart in closures for item in chart.links if item.image}
@@ -190,7 +198,7 @@ class _Looking:
                     found.append((str(image.tag), str(error)))
         return found
 
-    def _own(self, chart: Chart) -> tuple[Link[Image], ...]:
+    def _own(self, chart: Chart) -> ChartClosure:
         top = f"{chart.path}/"
         files = {
             file.path.removeprefix(top): self._files.read(file, limit=_MAX_FILE_BYTES)
@@ -198,10 +206,11 @@ class _Looking:
             if file.path.startswith(top)
         }
         named = own_images(files, charts=self._charts, scratch=self._scratch, name=chart.name)
-        known = {f"{REGISTRY}/{image.tag}": image for image in self._manifest.images}
-        return link(named, known.get)
+        known = {f"{REGISTRY}/{image.tag}": image for image in self._manifest.running}
+        links = link(named, known.get)
+        return ChartClosure(name=chart.name, version=chart.version, links=links)
 
-    def _third_party(self, chart: Chart) -> tuple[Link[Image], ...]:
+    def _third_party(self, chart: Chart) -> ChartClosure:
         carried = CarriedChart(
             name=chart.name,
             content=self._read(chart.path, MAX_ARCHIVE_BYTES),
@@ -210,20 +219,30 @@ class _Looking:
         )
         found = find_images(carried, charts=self._charts, scratch=self._scratch)
         self.notes += map(printable, found.notes)
-        images = [image for image in self._manifest.images if image.subject is None]
-        return link(found.images, by_source(images))
+        return ChartClosure(
+            name=chart.name,
+            version=chart.version,
+            links=link(found.images, by_source(self._manifest.running)),
+            not_images=found.not_images,
+        )
 
     def _read(self, path: str, limit: int) -> bytes:
         return self._files.read(self._manifest.bundle.file(path), limit=limit)
 
 
 def _link_to_dict(item: Link[Image]) -> dict[str, object]:
-    place, image = item.place, item.image
+    image = item.image
+    return {
+        **_place_to_dict(item.place),
+        "archive": image.tag.archive_path if image else None,
+        "digest": str(image.digest) if image else None,
+    }
+
+
+def _place_to_dict(place: NamedImage) -> dict[str, object]:
     return {
         "object": place.object,
         "container": place.container,
         "image": place.image,
         "how": place.how,
-        "archive": image.tag.archive_path if image else None,
-        "digest": str(image.digest) if image else None,
     }

@@ -10,7 +10,7 @@ from bundler.archive.extracted_tree import ExtractedTree, bundle_tree, checkpoin
 from bundler.errors import MalformedError
 from bundler.manifest import Checkpoint, Manifest
 from bundler.release import shown
-from bundler.verify.report import Checked, Findings
+from bundler.verify.report import Findings
 
 
 def check_extracted_bundle(root: Path, manifest: Manifest, findings: Findings) -> None:
@@ -65,6 +65,11 @@ def _check(tree: ExtractedTree, findings: Findings) -> None:
     for path, kind in found.extra:
         findings.add_extra(tree.name, path, kind, fault=tree.closed(path))
     findings.faults += found.faults
-    faults, read = tree.check_content(found.sound, findings.emit)
+    scope = findings.scope
+    if scope.quick:
+        findings.add_checked(tree.name, sum(tree.sizes[path] for path in found.sound))
+        return
+    paths = found.sound if scope.path is None else found.sound & {scope.path}
+    faults, read = tree.check_content(paths, findings.emit)
     findings.faults += faults
-    findings.checked.append(Checked(tree.name, read))
+    findings.add_checked(tree.name, read)

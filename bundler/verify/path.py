@@ -8,19 +8,23 @@ from pathlib import Path
 
 from bundler.archive.bundle import CONTENTS_NAME
 from bundler.archive.extracted_tree import CLOSED
+from bundler.archive.trouble import blaming
+from bundler.archive.volume_names import parse_volume_name
+from bundler.archive.volumes import find_volumes
 from bundler.errors import ContentError, MalformedError, StaleError, printable
 from bundler.events import Emit, ignore
 from bundler.manifest import MANIFEST_NAME, Manifest
 from bundler.release import TrustedRelease, check_expiry, find_release, open_release, shown
 from bundler.signing.keys import PublicKey
 from bundler.sums import SUMS_NAME
-from bundler.verify.archives import check_archive, check_release_directory
+from bundler.verify.archives import check_archive, check_release_directory, check_volumes
 from bundler.verify.extracted import (
     check_extracted_bundle,
     check_extracted_checkpoint,
     find_checkpoint,
 )
 from bundler.verify.report import Findings, Report
+from bundler.verify.scope import Scope, read_scope
 
 RELEASE, BUNDLE, CHECKPOINT = "release", "bundle", "checkpoint"
 EXTRACTED_BUNDLE, EXTRACTED_CHECKPOINT = "extracted bundle", "extracted checkpoint"
@@ -32,6 +36,9 @@ def verify_path(
     *,
     now: str,
     release_dir: Path | None = None,
+    elsewhere: Sequence[Path] = (),
+    quick: bool = False,
+    only: str | None = None,
     strict: bool = False,
     require_all: bool = False,
     allow_expired: bool = False,
@@ -43,12 +50,16 @@ def verify_path(
     differs in an archive or an extracted directory is collected; anything before it raises.
 
     Args:
-        path: A release directory, a bundle or checkpoint archive, or a directory that one was
-            extracted to.
+        path: A release directory, a bundle or checkpoint archive, a volume of one, or a directory
+            that one was extracted to.
         keys: Whom to trust: keys that did not come with the release.
         now: UTC seconds, as ``2026-11-01T00:00:00Z``, to judge the release's expiry by.
         release_dir: Where SHA256SUMS, its signatures and MANIFEST.json lie; where not given, in
             ``path`` or beside it.
+        elsewhere: Where else archives and volumes may lie.
+        quick: Compare signatures, names, sizes and structure only; the report says what was not
+            read.
+        only: One archive, or one file of it: ``NAME`` or ``NAME/PATH``.
         strict: Make everything that is not signed a fault.
         require_all: Make an absent checkpoint archive of a release directory a fault.
         allow_expired: Go on with an expired release, and say so in the report.
@@ -58,16 +69,23 @@ def verify_path(
         UntrustedError: No key was given, or none of them signed this release.
         StaleError: The release is expired.
         ContentError: MANIFEST.json differs from what was signed, or does not name this file.
-        MalformedError: A small file is broken; nothing says what a directory was extracted from; a
-            directory is a release and holds what was extracted from one too; or the manifest
-            contradicts an archive that is as it was signed.
+        MalformedError: ``only`` names nothing of the release; a small file is broken; nothing says
+            what a directory was extracted from; a directory is a release and holds what was
+            extracted from one too; or the manifest contradicts an archive that is as it was signed.
         WorldError: Something cannot be read.
     """
     release = open_release(find_release(path, release_dir), keys)
     expired = judge_expiry(release.manifest, now, allow_expired=allow_expired)
-    findings = Findings(strict=strict, require_all=require_all, emit=emit)
+    scope = read_scope(only, release.manifest, quick=quick)
+    findings = Findings(
+        strict=strict,
+        require_all=require_all,
+        scope=scope,
+        images=release.manifest.images,
+        emit=emit,
+    )
     kind = kind_of_path(path, release.manifest)
-    _check(path, kind, release, findings)
+    _check(path, kind, release, findings, elsewhere)
     return Report(
         path=shown(path),
         kind=kind,
@@ -78,6 +96,8 @@ def verify_path(
         extra=tuple(findings.extra),
         expired=expired,
         faults=tuple(findings.faults),
+        unread=tuple(findings.unread),
+        scope=scope,
     )
 
 
@@ -100,8 +120,9 @@ def kind_of_path(path: Path, manifest: Manifest) -> str:
         MalformedError: It is a release, and was extracted to as well.
     """
     if not path.is_dir():
-        if path.name in manifest.archives:
-            return BUNDLE if path.name == manifest.bundle.archive else CHECKPOINT
+        archive = _archive_name(path)
+        if archive in manifest.archives:
+            return BUNDLE if archive == manifest.bundle.archive else CHECKPOINT
         raise ContentError(
             f"{shown(path)}: expected an archive of this release "
             f"({', '.join(manifest.archives)}), got {printable(path.name)}",
@@ -109,6 +130,7 @@ def kind_of_path(path: Path, manifest: Manifest) -> str:
         )
     # A release directory and an extracted bundle have one name: what lies in them tells.
     ours = [name for name in (SUMS_NAME, *manifest.archives) if os.path.lexists(path / name)]
+    ours += _volumes_in(path, manifest)
     extracted = _extracted_names(path, manifest)
     if ours and not extracted:
         return RELEASE
@@ -132,13 +154,50 @@ def _extracted_names(path: Path, manifest: Manifest) -> list[str]:
     return [name for name in names if name not in of_release and os.path.lexists(path / name)]
 
 
-def _check(path: Path, kind: str, release: TrustedRelease, findings: Findings) -> None:
+def _archive_name(path: Path) -> str:
+    volume = parse_volume_name(path.name)
+    return path.name if volume is None else volume.archive
+
+
+def _volumes_in(directory: Path, manifest: Manifest) -> list[str]:
+    with blaming(directory):
+        names = [path.name for path in directory.iterdir()]
+    return [
+        name for name in names if _archive_name(Path(name)) in manifest.archives.keys() - {name}
+    ]
+
+
+def _check(
+    path: Path, kind: str, release: TrustedRelease, findings: Findings, elsewhere: Sequence[Path]
+) -> None:
     manifest = release.manifest
     if kind == RELEASE:
-        check_release_directory(path, release, findings)
+        check_release_directory(path, release, findings, elsewhere)
     elif kind == EXTRACTED_BUNDLE:
+        _require(findings.scope, manifest.bundle.archive)
         check_extracted_bundle(path, manifest, findings)
     elif kind == EXTRACTED_CHECKPOINT:
-        check_extracted_checkpoint(path, find_checkpoint(path, manifest.checkpoints), findings)
+        checkpoint = find_checkpoint(path, manifest.checkpoints)
+        _require(findings.scope, checkpoint.archive)
+        check_extracted_checkpoint(path, checkpoint, findings)
     else:
+        _require(findings.scope, _archive_name(path))
+        _check_file(path, manifest, findings, elsewhere)
+
+
+def _check_file(
+    path: Path, manifest: Manifest, findings: Findings, elsewhere: Sequence[Path]
+) -> None:
+    name = _archive_name(path)
+    if name == path.name:
         check_archive(path, manifest, findings)
+        return
+    found = find_volumes(name, *manifest.archives[name], [path.parent, *elsewhere])
+    if found is not None:
+        check_volumes(found, manifest, findings)
+
+
+def _require(scope: Scope, archive: str) -> None:
+    """Refuse to check something of one archive where another is."""
+    if scope.archive not in {None, archive}:
+        raise MalformedError(f"--only {scope}: expected a part of {archive}, which is here")

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from bundler.errors import ContentError, printable
 from bundler.events import Emit, ignore
 from bundler.faults import Fault
+from bundler.manifest import Image
+from bundler.sizes import size_text
+from bundler.verify.scope import EVERYTHING, Scope
 
 _COPY = "copy what differs again from its source; if it stays, it was changed after signing"
 _NOTHING = "nothing"
@@ -32,6 +35,8 @@ class Report:
         release: Name and version of the release.
         signatures: The ``key8`` of each key that vouches for it.
         checked: What was read whole and compared.
+        unread: What was not read, but compared by size and structure.
+        scope: What was asked for; all, where it names nothing.
         absent: Archives that are not here, where that is allowed.
         extra: What is here and not signed, where that is allowed; it was not read.
         expired: Why the release is stale, where that was allowed; None for one that is not.
@@ -47,6 +52,8 @@ class Report:
     extra: tuple[str, ...]
     expired: str | None
     faults: tuple[Fault, ...]
+    unread: tuple[Checked, ...] = ()
+    scope: Scope = EVERYTHING
 
     def __bool__(self) -> bool:
         return not self.faults
@@ -55,9 +62,12 @@ class Report:
     def notes(self) -> tuple[str, ...]:
         """What people should know though it is no fault: a line each."""
         expired = () if self.expired is None else (self.expired,)
+        unread = sum(item.size for item in self.unread)
+        some = (f"NOT CHECKED: {size_text(unread)} of content was not read",) * bool(self.unread)
+        only = (f"only {self.scope} was checked",) * bool(self.scope.archive)
         absent = (f"{name}: not here, so not checked" for name in self.absent)
         extra = (f"{name}: not signed, and not read" for name in self.extra)
-        return (*expired, *absent, *extra)
+        return (*expired, *some, *only, *absent, *extra)
 
     def to_dict(self) -> dict[str, object]:
         """Give it for machines."""
@@ -68,6 +78,8 @@ class Report:
             "release": self.release,
             "signatures": list(self.signatures),
             "checked": [{"name": item.name, "size": item.size} for item in self.checked],
+            "unread": [{"name": item.name, "size": item.size} for item in self.unread],
+            "only": str(self.scope) or None,
             "absent": list(self.absent),
             "extra": list(self.extra),
             "expired": self.expired,
@@ -97,16 +109,25 @@ class Findings:
     Attributes:
         strict: Whether what is not signed is a fault, wherever it lies.
         require_all: Whether an absent archive is a fault.
+        scope: What is compared.
+        images: Those of the release, whose archives the bundle must hold.
         emit: Told of progress.
     """
 
     strict: bool = False
     require_all: bool = False
+    scope: Scope = EVERYTHING
+    images: tuple[Image, ...] = ()
     emit: Emit = ignore
     checked: list[Checked] = field(default_factory=list)
+    unread: list[Checked] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
     extra: list[str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+
+    def add_checked(self, name: str, size: int) -> None:
+        """Tell what was compared: read, unless only a quick look was asked for."""
+        (self.unread if self.scope.quick else self.checked).append(Checked(name, size))
 
     def add_extra(self, archive: str, path: str | None, kind: str, *, fault: bool = False) -> None:
         """Tell of something that is not signed; ``fault`` where that is never allowed."""
@@ -130,6 +151,7 @@ def _fault_to_dict(fault: Fault) -> dict[str, object]:
         "path": None if fault.path is None else printable(fault.path),
         "part": fault.part,
         "offset": fault.offset,
+        "volume": None if fault.volume is None else printable(fault.volume),
         "expected": printable(fault.expected),
         "got": printable(fault.got),
     }

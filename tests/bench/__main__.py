@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from tests.bench import ecr_native, push
+from tests.bench import ecr_native, fetch, push
 
 BENCHMARKS: dict[str, Callable[[Sequence[str]], int]] = {
     "push": push.main,
     "ecr-native": ecr_native.main,
+    "fetch": fetch.main,
 }
 
 

@@ -4,7 +4,7 @@ Ours verifies each part by the signed manifest and flushes every file to the dis
 neither. Each fetch is done a second time, when all is there: ours reads and hashes all of it again,
 the others compare names, sizes and times.
 
-    python -m tests.bench.fetch [--gib N] [--rounds N] [--directory DIR]
+    scripts/bench fetch [--gib N] [--rounds N] [--directory DIR]
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _HEAD = """\
 |---|---|---|---|---|---|"""
 
 
-def main() -> None:
+def main(arguments: Sequence[str] = ()) -> int:
     """Measure, and print a table in Markdown: medians, and in brackets the ranges of wall time."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--gib", type=float, default=1.0, help="size of the checkpoint")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--directory", type=Path, help="where files are fetched to")
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
     os.environ["PATH"] = f"{Path(sys.prefix, 'bin')}:{os.environ['PATH']}"
     with tempfile.TemporaryDirectory(prefix="bench-", dir=asked.directory) as place, s3() as server:
         _log_in(server, Path(place))
@@ -50,6 +50,7 @@ def main() -> None:
     print(f"{_FILES} files, {size * _FILES / 1e9:.2f} GB, {asked.rounds} rounds\n\n{_HEAD}")
     for tool, runs in costs.items():
         print(_row(tool, runs, size * _FILES / 1e9))
+    return 0
 
 
 def _log_in(server: S3, home: Path) -> None:
@@ -134,4 +135,4 @@ def _row(tool: str, runs: Sequence[tuple[Cost, Cost]], gigabytes: float) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -20,6 +20,7 @@ from bundler.archive.bundle import Entry, write_bundle
 from bundler.manifest import MANIFEST_NAME, Image, Manifest, Release
 from bundler.manifest_codec import encode_manifest
 from bundler.reference import ImageTag
+from tests import own_chart
 
 MEGA = 1_000_000
 _TAG = "1.0.0"
@@ -142,6 +143,7 @@ def prepare(directory: Path, workload: Workload, *, skopeo: str | None = None) -
 def _write_release(directory: Path, made: Sequence[tuple[Image, Path]]) -> None:
     """Write what the driver reads: a manifest that nobody signed, and the bundle."""
     entries = [Entry(image.tag.archive_path, archive) for image, archive in made]
+    entries.append(Entry(own_chart.FILE.path, own_chart.CONTENT))
     bundle = write_bundle(
         directory / f"{_RELEASE.directory}.tar.gz",
         root=_RELEASE.directory,
@@ -150,7 +152,12 @@ def _write_release(directory: Path, made: Sequence[tuple[Image, Path]]) -> None:
     )
     images = tuple(image for image, _ in made)
     manifest = Manifest(
-        release=_RELEASE, bundle=bundle, images=images, charts=(), checkpoints=(), models=()
+        release=_RELEASE,
+        bundle=bundle,
+        images=images,
+        charts=(own_chart.CHART,),
+        checkpoints=(),
+        models=(),
     )
     (directory / MANIFEST_NAME).write_bytes(encode_manifest(manifest))
 

@@ -110,7 +110,7 @@ def _check(work: Prepared, server: Registry, tool: str) -> None:
 
 def start_up(directory: Path) -> dict[str, Cost]:
     """Measure what it takes before anything is done: by the interpreter, by what is imported."""
-    loaded = "bundler.cli.publish, bundler.publish, bundler.stores.registry, bundler.stores.s3"
+    loaded = "bundler.cli.publish, bundler.stores.registry, bundler.stores.s3"
     commands = {
         "python -c pass": [sys.executable, "-c", "pass"],
         "push_ours --help": [sys.executable, "-m", "tests.bench.push_ours", "--help"],

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import pytest
 
+from bundler.blob_content import BlobContent
 from bundler.digest import Digest
 from bundler.errors import ContentError, NotFoundError
-from bundler.stores.base import BlobContent, Registry
+from bundler.stores.base import Registry
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"

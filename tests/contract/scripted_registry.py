@@ -67,6 +67,9 @@ class Reply:
         silent: Read the request, and then break the connection.
         stalls: Read as much, and then do nothing.
         endless: Go on with the body for ever.
+        raw: Write this in place of an answer, and break the connection.
+        again: Before that, write this again and again.
+        pause: Seconds between two of them.
     """
 
     status: int = 200
@@ -76,6 +79,9 @@ class Reply:
     silent: bool = False
     stalls: bool = False
     endless: bool = False
+    raw: bytes | None = None
+    again: bytes = b""
+    pause: float = 0.0
 
 
 @dataclass
@@ -225,6 +231,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.connection.shutdown(2)
             return
+        if reply.raw is not None:
+            self._write_raw(reply.raw, reply.again, reply.pause)
+            return
         self.send_response(reply.status)
         for name, value in reply.headers.items():
             self.send_header(name, value)
@@ -239,12 +248,16 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(reply.body)
 
     def _go_on(self) -> None:
+        self._write_raw(b"", b" " * 65536, 0.0)
+
+    def _write_raw(self, raw: bytes, again: bytes, pause: float) -> None:
         self.close_connection = True
         with contextlib.suppress(OSError):
-            while not self.server.known.over.is_set():
-                self.wfile.write(b" " * 65536)
+            self.wfile.write(raw)
+            while again and not self.server.known.over.wait(pause):
+                self.wfile.write(again)
 
-    do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = answer  # noqa: N815
+    do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_CONNECT = answer  # noqa: N815
 
 
 def _client(connection: socket.socket) -> str:

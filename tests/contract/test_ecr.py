@@ -11,9 +11,10 @@ import boto3
 import pytest
 from types_boto3_ecr import ECRClient
 
+from bundler.blob_content import BlobContent
 from bundler.digest import Digest
 from bundler.errors import ConflictError, ContentError, DeniedError, NotFoundError, WorldError
-from bundler.stores.base import BlobContent, Registry
+from bundler.stores.base import Registry
 from bundler.stores.ecr import Ecr, open_ecr
 from bundler.stores.opening import open_registry
 from bundler.target import EcrTarget

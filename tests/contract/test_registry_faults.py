@@ -80,11 +80,11 @@ class TestUploadsThatBreakOff:
     def test_it_may_break_off_again_and_again_as_long_as_it_advances(
         self, scripted: Scripted
     ) -> None:
-        breaks = [Reply(takes=300_000) for _ in range(15)]
+        breaks = [Reply(takes=400_000) for _ in range(12)]
         scripted.script = lambda seen: (
             breaks.pop() if breaks and seen.method in "PUT PATCH" else None
         )
-        send(scripted, Patience(tries=3, sleep=lambda _: None))
+        send(scripted, Patience(tries=4, sleep=lambda _: None))
         assert len(scripted.sessions) == 0
         assert [each for each in scripted.asked if each.startswith("POST")] == ["POST session"]
 
@@ -94,6 +94,12 @@ class TestUploadsThatBreakOff:
             send(scripted, Patience(tries=4, sleep=lambda _: None))
         assert f"/atlas@{DIGEST}" in told(caught.value)
         assert scripted.asked.count("PUT session") == 4
+
+    def test_two_bytes_at_a_time_are_no_advance(self, scripted: Scripted) -> None:
+        scripted.script = lambda seen: Reply(takes=2) if seen.method in "PUT PATCH" else None
+        with pytest.raises(WorldError, match=r"broke off.* \(tried 10 times\)"):
+            send(scripted)
+        assert len([each for each in scripted.seen if each.method in "PUT PATCH"]) == 10
 
     @pytest.mark.parametrize(
         "progress",
@@ -120,7 +126,7 @@ class TestUploadsThatBreakOff:
 
         scripted.script = script
         send(scripted)
-        assert scripted.asked[-4:] == ["GET session", "POST session", "PUT session", "HEAD blob"]
+        assert scripted.asked[-3:] == ["GET session", "POST session", "PUT session"]
 
     def test_a_stale_offset_is_refused_there_and_means_a_fresh_start(
         self, scripted: Scripted
@@ -136,7 +142,7 @@ class TestUploadsThatBreakOff:
         scripted.script = script
         send(scripted)
         assert "PATCH session" in scripted.asked
-        assert scripted.asked[-3:] == ["POST session", "PUT session", "HEAD blob"]
+        assert scripted.asked[-2:] == ["POST session", "PUT session"]
 
     def test_patch_may_be_answered_as_ecr_does(self, scripted: Scripted) -> None:
         """Amazon ECR is said to answer 201, with an offset of an earlier time."""
@@ -196,6 +202,31 @@ class TestUploadsThatBreakOff:
         scripted.script = script
         send(scripted)
         assert scripted.asked == ["POST session", "PUT session", "HEAD blob"]
+
+    def test_what_a_lost_last_answer_left_there_must_have_the_size(
+        self, scripted: Scripted
+    ) -> None:
+        scripted.script = lambda seen: (
+            Reply(headers={"Content-Length": "5"})
+            if seen.method == "HEAD"
+            else Reply(silent=True)
+            if seen.method == "PUT"
+            else None
+        )
+        with pytest.raises(
+            ContentError, match=f"expected {len(CONTENT)} bytes, the registry has 5"
+        ):
+            send(scripted)
+
+    def test_it_is_looked_for_even_where_nothing_is_tried_again(self, scripted: Scripted) -> None:
+        def script(seen: Seen) -> Reply | None:
+            if seen.method == "PUT":
+                scripted.blobs[str(DIGEST)] = CONTENT
+                return Reply(silent=True)
+            return None
+
+        scripted.script = script
+        send(scripted, Patience(tries=1))
 
     def test_a_lost_session_means_a_fresh_start(self, scripted: Scripted) -> None:
         scripted.script = once("PUT", error(404, "BLOB_UPLOAD_UNKNOWN"))
@@ -272,18 +303,12 @@ class TestStandingStill:
 
 
 class TestLies:
-    def test_a_blob_that_was_taken_and_is_not_there(self, scripted: Scripted) -> None:
+    def test_a_blob_that_was_taken_and_is_not_there_is_not_there(self, scripted: Scripted) -> None:
+        """That somebody asks is the publisher's part: AtRegistry, before anything is tagged."""
         scripted.script = always("PUT", Reply(status=201))
-        with pytest.raises(WorldError, match=r"took it \(201\), but has it not") as caught:
-            send(scripted)
-        assert f"/atlas@{DIGEST}" in told(caught.value)
-
-    def test_a_blob_that_was_taken_and_has_another_size(self, scripted: Scripted) -> None:
-        scripted.script = always("HEAD", Reply(headers={"Content-Length": "5"}))
-        with pytest.raises(
-            ContentError, match=f"expected {len(CONTENT)} bytes, the registry has 5"
-        ):
-            send(scripted)
+        registry = scripted.open()
+        registry.upload("atlas", blob_of(CONTENT), advance=lambda _: None)
+        assert registry.blob_size("atlas", DIGEST) is None
 
     def test_a_blob_that_is_called_otherwise(self, scripted: Scripted) -> None:
         other = {"Docker-Content-Digest": str(Digest.of(b"other"))}
@@ -396,11 +421,37 @@ class TestReadingBack:
                 size = {"Content-Length": str(len(CONTENT)), "Connection": "close"}
                 return Reply(headers=size, body=CONTENT[: 3 << 20])
             start = int(seen.headers["range"].removeprefix("bytes=").rstrip("-"))
-            return Reply(status=206, body=CONTENT[start:]) if honest else None
+            part = {"Content-Range": f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}"}
+            return Reply(status=206, headers=part, body=CONTENT[start:]) if honest else None
 
         scripted.script = script
         assert self.read(scripted) == CONTENT
         assert len(scripted.seen) == 2
+
+    @pytest.mark.parametrize(
+        "part", ["", f"bytes 0-{1 << 20}/*", "bytes 3145729-{last}/*", "items 3145728-{last}/*"]
+    )
+    def test_another_part_than_was_asked_for_is_refused(
+        self, scripted: Scripted, part: str
+    ) -> None:
+        def script(_: Seen) -> Reply | None:
+            size = {"Content-Length": str(len(CONTENT)), "Connection": "close"}
+            if len(scripted.seen) == 1:
+                return Reply(headers=size, body=CONTENT[: 3 << 20])
+            rest = CONTENT[: len(CONTENT) - (3 << 20)]  # of the right size
+            header = {"Content-Range": part.format(last=len(CONTENT) - 1)} if part else {}
+            return Reply(status=206, headers=header, body=rest)
+
+        scripted.script = script
+        with pytest.raises(WorldError, match="expected bytes 3145728-5242890") as caught:
+            self.read(scripted)
+        assert "cache or proxy" in told(caught.value)
+
+    def test_a_part_of_a_larger_blob_is_of_another_blob(self, scripted: Scripted) -> None:
+        header = {"Content-Range": f"bytes 0-{len(CONTENT) - 1}/{len(CONTENT) + 1}"}
+        scripted.script = lambda _: Reply(status=206, headers=header, body=CONTENT)
+        with pytest.raises(ContentError, match=f"serves {len(CONTENT) + 1}"):
+            self.read(scripted)
 
     def test_it_is_given_up_where_nothing_comes(self, scripted: Scripted) -> None:
         scripted.script = lambda _: Reply(
@@ -468,12 +519,12 @@ class TestRepositories:
         assert not registry.mount("atlas", DIGEST, source="other")
         assert registry.manifest("atlas", "1.0.0") is None
 
-    def test_a_mount_that_was_refused_leaves_a_session_to_use(self, scripted: Scripted) -> None:
+    def test_a_mount_that_was_refused_is_no_upload(self, scripted: Scripted) -> None:
         registry = scripted.open()
         assert not registry.mount("atlas", DIGEST, source="team/other")
         assert scripted.seen[0].query == {"mount": str(DIGEST), "from": "team/other"}
         registry.upload("atlas", blob_of(CONTENT), advance=lambda _: None)
-        assert scripted.asked == ["POST session", "PUT session", "HEAD blob"]
+        assert scripted.asked == ["POST session", "POST session", "PUT session"]
 
     @pytest.mark.parametrize("status", [400, 403, 404, 405])
     def test_a_registry_may_not_know_mounts(self, scripted: Scripted, status: int) -> None:
@@ -501,9 +552,42 @@ class TestBusy:
 
     def test_one_that_wants_more_time_than_we_have_is_given_up(self, scripted: Scripted) -> None:
         scripted.script = lambda _: Reply(status=429, headers={"Retry-After": "86400"})
-        with pytest.raises(WorldError, match="answered 429"):
+        with pytest.raises(WorldError, match=r"answered 429 .*\(Retry-After: 86400\)"):
             scripted.open().manifest("atlas", "1.0.0")
         assert len(scripted.seen) == 1
+
+    def test_so_is_one_that_wants_it_of_an_upload(self, scripted: Scripted) -> None:
+        scripted.script = always("PUT", Reply(status=503, headers={"Retry-After": "86400"}))
+        with pytest.raises(WorldError, match=r"answered 503 .*\(Retry-After: 86400\)"):
+            send(scripted)
+        assert "GET session" not in scripted.asked
+
+    def test_one_budget_is_for_all_requests_of_an_upload(self, scripted: Scripted) -> None:
+        slept: list[float] = []
+        patience = Patience(sleep=slept.append, draw=lambda: 1.0)
+        scripted.script = lambda seen: Reply(status=503) if seen.method != "POST" else None
+        with pytest.raises(WorldError):
+            send(scripted, patience)
+        assert sum(slept) <= patience.budget
+        assert len([each for each in scripted.seen if each.method != "POST"]) <= 2 * patience.tries
+
+    def test_a_request_that_stands_still_is_of_the_budget_too(self, scripted: Scripted) -> None:
+        scripted.script = lambda seen: Reply(stalls=True) if seen.method == "PUT" else None
+        patience = Patience(budget=0.8, draw=lambda: 0.0)
+        with pytest.raises(WorldError, match=r"it stood still \(tried 2 times\)"):
+            send(scripted, patience, SHORT)
+        assert scripted.asked.count("PUT session") == 2
+
+    def test_and_so_is_what_a_token_takes(self, scripted: Scripted) -> None:
+        challenge = {"WWW-Authenticate": f'Bearer realm="{scripted.url}/token"'}
+        scripted.script = lambda seen: (
+            Reply(status=503)
+            if seen.path.startswith("/token")
+            else Reply(status=401, headers=challenge)
+        )
+        with pytest.raises(WorldError, match=r"the token server .* answered 503 .*, 10 times"):
+            scripted.open().manifest("atlas", "1.0.0")
+        assert len(scripted.seen) == 11
 
     def test_a_connection_that_breaks_is_made_again(self, scripted: Scripted) -> None:
         scripted.script = once("GET", Reply(silent=True), Reply(silent=True))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
+import os
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -125,8 +128,9 @@ class TestPasswords:
         assert "pass:word" not in told(caught.value)
         assert len(scripted.seen) <= 3
 
-    def test_what_ecr_says_of_an_old_one_renews_it(self, scripted: Scripted) -> None:
-        """Amazon ECR answers 403 in place of 401 once a login is 12 hours old."""
+    @pytest.mark.parametrize("method", ["GET", "HEAD"])
+    def test_what_ecr_says_of_an_old_one_renews_it(self, scripted: Scripted, method: str) -> None:
+        """Amazon ECR answers 403, not 401, once a login is 12 hours old; HEAD has no words."""
         logins = Renewable()
         words = "Your authorization token has expired. Reauthenticate and try again."
         body = json.dumps({"errors": [{"code": "DENIED", "message": words}]}).encode()
@@ -138,8 +142,23 @@ class TestPasswords:
             return asks_for_password(seen, bool)
 
         scripted.script = script
-        assert scripted.open(logins).manifest("atlas", "1.0.0") is None
+        registry = scripted.open(logins)
+        if method == "GET":
+            assert registry.manifest("atlas", "1.0.0") is None
+        else:
+            assert registry.blob_size("atlas", DIGEST) is None
         assert logins.renewals == 1
+
+    @pytest.mark.parametrize("logins", [GivenLogin(ME), Renewable()])
+    def test_who_may_not_look_is_told_so(
+        self, scripted: Scripted, logins: GivenLogin | Renewable
+    ) -> None:
+        scripted.script = lambda seen: (
+            Reply(status=403) if seen.login else asks_for_password(seen, bool)
+        )
+        with pytest.raises(DeniedError, match="refused the login that we have"):
+            scripted.open(logins).blob_size("atlas", DIGEST)
+        assert len(scripted.seen) <= 3
 
     def test_threads_renew_it_once(self, scripted: Scripted) -> None:
         logins = Renewable()
@@ -316,9 +335,31 @@ class TestTokens:
         assert len(tokens.requests) == 1
 
     @pytest.mark.parametrize(
+        "answer",
+        [
+            '{"token":"t","expires_in":300.0,"issued_at":1.5}',
+            '{"token":"t","expires_in":1e999}',
+            '{"token":"t","expires_in":NaN}',
+            '{"token":"t","expires_in":-1}',
+            '{"token":"t","expires_in":"soon"}',
+            '\ufeff {"x":1,"x":2,"access_token":"t"}\n',
+        ],
+    )
+    def test_what_we_do_not_use_of_an_answer_may_be_anything(
+        self, scripted: Scripted, answer: str
+    ) -> None:
+        tokens = TokenService(scripted)
+        scripted.script = lambda seen: (
+            Reply(body=answer.encode()) if seen.path.startswith("/token") else tokens(seen)
+        )
+        assert scripted.open().manifest("atlas", "1.0.0") is None
+        assert scripted.seen[-1].login == "Bearer t"
+
+    @pytest.mark.parametrize(
         "reply",
         [
             Reply(body=b"{}"),
+            Reply(body=b"[" * 100_000),
             Reply(body=b"[]"),
             Reply(body=b"<html>"),
             Reply(body=b'{"token":7}'),
@@ -528,6 +569,82 @@ class TestFiles:
         assert str(authfile) in str(caught.value)
         assert "c2VjcmV0" not in str(caught.value)
 
+    @pytest.mark.parametrize(
+        "content", ["", " \n\t", "{}", '{"auths": null}', '{"credsStore": ""}']
+    )
+    def test_a_file_may_hold_no_login(self, tmp_path: Path, content: str) -> None:
+        authfile = tmp_path / "config.json"
+        authfile.write_text(content)
+        assert open_logins("h:1", authfile=authfile).current() is None
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            '{"auths": {"h:1": {"auth": "%s"}}, "detachKeys": 1.5, "HttpHeaders": [1e400]}',
+            '\ufeff{"auths": {"h:1": {"auth": "%s"}}}',
+            ' \n{"psFormat": 1, "psFormat": 2, "auths": {"h:1": {"auth": "%s"}}}\n\n',
+            '{"auths": {"h:2": 7, "h:1": {"auth": "%s", "email": null}}, "plugins": "\ud800"}',
+            '{"auths": {"h:1": {"auth": "%s"}}, "x": 99999999999999999999}',
+        ],
+    )
+    def test_what_we_do_not_use_of_a_file_may_be_anything(
+        self, tmp_path: Path, content: str
+    ) -> None:
+        authfile = tmp_path / "config.json"
+        text = content % base64.b64encode(b"me:pass:word").decode()
+        authfile.write_bytes(text.encode("utf-8", "surrogatepass"))
+        assert open_logins("h:1", authfile=authfile).current() == ME
+
+    @pytest.mark.parametrize(
+        ("content", "expected"),
+        [
+            (b"[" * 100_000, "nested too deep"),
+            (b'{"auths": {"h:1": {"auth": "\xff"}}}', "not JSON"),
+            (b" " * (2 << 20), "at most 1048576 bytes"),
+            (b'{"auths": {"h:1": {"identitytoken": "\\ud800"}}}', "identitytoken: a text"),
+            (b'{"auths": {"h:1": "c2VjcmV0"}}', "h:1: expected a mapping"),
+            (b'"c2VjcmV0"', "expected an object"),
+            (b'{"auths": c2VjcmV0}', "not JSON"),
+        ],
+    )
+    def test_a_file_has_its_limits(self, tmp_path: Path, content: bytes, expected: str) -> None:
+        authfile = tmp_path / "config.json"
+        authfile.write_bytes(content)
+        with pytest.raises(MalformedError, match=expected) as caught:
+            open_logins("h:1", authfile=authfile)
+        assert "c2VjcmV0" not in str(caught.value)
+
+    def test_a_usual_place_of_another_user_is_passed_over(self, shared: Path) -> None:
+        """As after ``sudo`` or ``su``, which keep HOME or XDG_RUNTIME_DIR."""
+        for name in ("runtime", "docker"):
+            (shared / name / "containers").mkdir(parents=True)
+        write_login(shared / "runtime/containers", "h:1", "other", "x").rename(
+            shared / "runtime/containers/auth.json"
+        )
+        write_login(shared / "docker", "h:1", "me", "pass:word").rename(
+            shared / "docker/config.json"
+        )
+        (shared / "runtime").chmod(0)
+        environment = {
+            "XDG_RUNTIME_DIR": str(shared / "runtime"),
+            "HOME": "/nowhere",
+            "DOCKER_CONFIG": str(shared / "docker"),
+        }
+        with nobody():
+            assert open_logins("h:1", environment=environment).current() == ME
+
+    @pytest.mark.parametrize("how", ["authfile", "environment"])
+    @pytest.mark.parametrize("closed", [".", "login.json"])
+    def test_a_file_that_was_named_must_be_readable(
+        self, shared: Path, how: str, closed: str
+    ) -> None:
+        path = write_login(shared, "h:1", "me", "pass:word")
+        (shared / closed).chmod(0)
+        environment = {"REGISTRY_AUTH_FILE": str(path)} if how == "environment" else {}
+        authfile = path if how == "authfile" else None
+        with nobody(), pytest.raises(WorldError, match=f"{path}: Permission denied"):
+            open_logins("h:1", authfile=authfile, environment=environment)
+
     def test_a_login_file_that_was_named_must_be_there(self, tmp_path: Path) -> None:
         with pytest.raises(NotFoundError, match=r"none\.json: no such file"):
             open_logins("127.0.0.1:9", authfile=tmp_path / "none.json")
@@ -571,6 +688,46 @@ class TestFiles:
         assert [logins.current(), logins.current()] == [Login("me", "s1")] * 2
         assert [logins.renew(), logins.current()] == [Login("me", "s2")] * 2
 
+    @pytest.mark.parametrize("stream", [1, 2])
+    def test_a_helper_may_know_no_login(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: int
+    ) -> None:
+        authfile = helper(tmp_path, monkeypatch, "credsStore", "me")
+        words = "credentials not found in native keychain"
+        program = tmp_path / "docker-credential-fake"
+        program.write_text(f"#!/bin/sh\ncat >/dev/null\necho {words} >&{stream}\nexit 1\n")
+        assert open_logins("h:9", authfile=authfile).current() is None
+
+    def test_a_helper_that_fails_is_quoted_but_never_an_answer(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        authfile = helper(tmp_path, monkeypatch, "credsStore", "me")
+        program = tmp_path / "docker-credential-fake"
+        for output, shown in (("the keychain is locked", True), ('{"Secret":"s1"}', False)):
+            program.write_text(f"#!/bin/sh\ncat >/dev/null\necho '{output}'\nexit 1\n")
+            with pytest.raises(DeniedError, match="docker-credential-fake ended") as caught:
+                open_logins("h:9", authfile=authfile)
+            assert (output in told(caught.value)) == shown
+            assert "s1" not in told(caught.value)
+
+    @pytest.mark.parametrize("name", ["a/b", "../sh", "a\0b", "a b", "-x", ["a"], 7])
+    def test_the_name_of_a_helper_is_no_path(self, tmp_path: Path, name: object) -> None:
+        authfile = tmp_path / "config.json"
+        for content in ({"credsStore": name}, {"credHelpers": {"h:9": name}}):
+            authfile.write_text(json.dumps(content))
+            with pytest.raises(MalformedError, match="expected the name of a credential helper"):
+                open_logins("h:9", authfile=authfile)
+
+    def test_an_answer_may_have_more_than_we_use(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        authfile = helper(tmp_path, monkeypatch, "credsStore", "me")
+        answer = '\ufeff{"Expires":1.5,"Username":"me","Secret":"s","Expires":2}'
+        (tmp_path / "docker-credential-fake").write_text(
+            f"#!/bin/sh\ncat >/dev/null\necho '{answer}'\n"
+        )
+        assert open_logins("h:9", authfile=authfile).current() == Login("me", "s")
+
     @pytest.mark.parametrize("answer", ["", "[]", "{}", '{"Username":"me","Secret":""}'])
     def test_a_helper_that_says_nothing_is_named(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str
@@ -579,6 +736,27 @@ class TestFiles:
         (tmp_path / "docker-credential-fake").write_text(f"#!/bin/sh\necho '{answer}'\n")
         with pytest.raises(MalformedError, match="docker-credential-fake"):
             open_logins("h:9", authfile=authfile)
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """Give a directory that everybody may enter."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@contextlib.contextmanager
+def nobody() -> Iterator[None]:
+    """Be a user to whom modes of files apply."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 def write_login(directory: Path, name: str, user: str, password: str) -> Path:

@@ -24,6 +24,7 @@ from bundler.parts import SMALLEST_PART, Span, part_size, spans
 from bundler.reference import S3Prefix
 from bundler.stores.base import ObjectStore
 from bundler.stores.opening import open_bucket
+from tests import own_chart
 from tests.integration.s3_proxy import Answer, Call, Pass
 from tests.rehearsal.s3 import S3
 
@@ -84,10 +85,10 @@ def manifest_of(checkpoint: Checkpoint) -> Manifest:
             digest=Digest.of(b""),
             block_bytes=65_024,
             slices=(Digest.of(b""),),
-            files=(),
+            files=(own_chart.FILE,),
         ),
         images=(),
-        charts=(),
+        charts=(own_chart.CHART,),
         checkpoints=(checkpoint,),
         models=(),
     )

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from bundler.build import BuiltRelease
+from bundler.archive.bundle_files import open_bundle_files
+from bundler.build import BuiltRelease, limits
 from bundler.digest import Digest
 from bundler.errors import ContentError, DeniedError, MalformedError, NotFoundError, WorldError
 from bundler.events import Event, Noted
 from bundler.lockfile import lock_path, read_lock
 from bundler.stores.artifacts import open_artifacts
-from tests.attaching import SBOM, Attacher
+from tests.attaching import RUNNING, SBOM, Attacher
 from tests.conftest import missing
 from tests.integration.building import build, content, refused, spec_path, tools
 from tests.integration.release_inputs import ROOT, edit_spec, write_index_layout, write_layout
@@ -239,7 +240,49 @@ def test_a_referrer_that_is_about_something_else_is_refused(
     attacher, digest = signed(without_api, repository, spec_path)
     attacher.index(digest, attacher.referrer(Digest.of(b"other"), "about another image"))
     error = refused(spec_path, tmp_path / "out", MalformedError)
-    assert f"expected one of {digest}" in str(error)
+    place = f"{without_api}/{repository}:sha256-{digest.hex}"
+    assert str(error).startswith(f"image atlas:1.0.0: what is attached: {place}: sha256:")
+    assert f"subject.digest: expected one of {digest}" in str(error)
+    assert "`attached: false`" in (error.hint or "")
+
+
+def test_a_blob_of_what_is_attached_that_is_gone_is_named_with_its_image(
+    without_api: str, repository: str, spec_path: Path, tmp_path: Path
+) -> None:
+    attacher, digest = signed(without_api, repository, spec_path)
+    refer(attacher, digest, "one")
+    attacher.delete_blob(Digest.of(b"one"))
+    error = refused(spec_path, tmp_path / "out", NotFoundError)
+    assert f"image atlas:1.0.0: what is attached: {without_api}/{repository}: blob" in str(error)
+    assert "`attached: false`" in (error.hint or "")
+
+
+def test_a_blob_that_no_registry_takes_is_refused_before_it_is_fetched(
+    without_api: str,
+    repository: str,
+    spec_path: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    attacher, digest = signed(without_api, repository, spec_path)
+    refer(attacher, digest, "x" * 20_000)
+    attacher.delete_blob(Digest.of(b"x" * 20_000))  # who asked for it would miss it
+    monkeypatch.setattr(limits, "MAX_LAYER_BYTES", 19_999)
+    error = refused(spec_path, tmp_path / "out", MalformedError)
+    assert f"image atlas:sha256-{digest.hex}: expected layers of at most" in str(error)
+    assert str(Digest.of(b"x" * 20_000)) in str(error)
+
+
+def test_an_image_that_is_attached_to_another_travels_too(
+    without_api: str, repository: str, spec_path: Path, tmp_path: Path
+) -> None:
+    attacher, digest = signed(without_api, repository, spec_path)
+    attacher.index(digest, attacher.referrer(digest, "an image", config=RUNNING))
+    built = build(spec_path, tmp_path / "out")
+    [image] = [one for one in built.manifest.images if one.tag.tag == f"sha256-{digest.hex}"]
+    assert (image.platforms, image.subject) == ((), digest)
+    with open_bundle_files(built.directory, built.manifest.bundle) as files:
+        files.check_images(built.manifest.images)
 
 
 def test_a_referrer_that_is_gone_is_told_and_a_locked_one_is_missed(

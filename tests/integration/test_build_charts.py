@@ -47,11 +47,36 @@ metadata:
 spec:
   containers: [{name: main, image: "{{ .Values.image.registry }}/atlas:latest"}]
 """
+RESOURCE = """\
+apiVersion: example.com/v1
+kind: Engine
+metadata: {name: engine}
+spec: {image: "docker.io/library/busybox:1"}
+"""
+CONFIG = """\
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: config}
+data: {sidecar: "docker.io/library/busybox:1"}
+"""
+ARGUMENT = """\
+apiVersion: v1
+kind: Pod
+metadata: {name: manager}
+spec:
+  containers:
+    - name: main
+      image: "{{ .Values.image.registry }}/atlas:1.0.0"
+      args: [--helper-image=busybox:1]
+"""
 
 
 @pytest.mark.parametrize(
     ("template", "named"),
     [
+        (RESOURCE, "Engine/engine, spec.image: docker.io/library/busybox:1"),
+        (CONFIG, "ConfigMap/config, data.sidecar: docker.io/library/busybox:1"),
+        (ARGUMENT, "Pod/manager, spec.containers[main].args[0]: busybox:1"),
         (CRON_JOB, "CronJob/sneaky, main: docker.io/library/busybox:1"),
         (HOOK, "Job/hook, first: registry.invalid/other:1.0.0"),
         (TEST, "Pod/probe, main: registry.invalid/atlas:latest"),
@@ -92,6 +117,8 @@ def test_no_image_hides_behind_a_switch_of_the_chart(
         ('{{ if index .Release "IsInstall" }}x: 1{{ end }}', "IsInstall"),
         ("{{ if gt .Release.Revision 1 }}x: 1{{ end }}", ".Release.Revision"),
         ('{{ if .Capabilities.APIVersions.Has "x" }}x: 1{{ end }}', ".Capabilities"),
+        ('{{ if index . "Capabilities" }}x: 1{{ end }}', '"Capabilities'),
+        ('{{ if eq .Release.Namespace "x" }}x: 1{{ end }}', "eq .Release.Namespace"),
         ('{{ if getHostByName "x" }}x: 1{{ end }}', "getHostByName"),
         ("x: {{ randAlphaNum 5 }}", "randAlphaNum"),
         ('{{ $ca := genCA "x" 1 }}', "genCA"),

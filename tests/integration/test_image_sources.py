@@ -22,6 +22,7 @@ from bundler.events import Event, Noted
 from bundler.reference import ImageTag
 from bundler.source import ArchiveSource, LayoutSource, Platform, RegistrySource, Source
 from bundler.spec import ImageSpec
+from bundler.tools import local_layout
 from bundler.tools.helm import Helm
 from bundler.tools.skopeo import Skopeo
 from tests.integration.building import build, content, refused, spec_path, tools
@@ -228,6 +229,31 @@ def test_an_archive_that_is_no_plain_layout_is_refused(
     with pytest.raises(BundleError, match=problem) as found:
         SKOPEO.resolve(ArchiveSource("oci-archive", str(archive)))
     assert "\n" not in str(found.value)
+
+
+def test_a_docker_archive_that_is_called_a_layout_is_told_as_such(tmp_path: Path) -> None:
+    write_layout(tmp_path / "layout", text="x")
+    archive = docker_archive(tmp_path / "layout", tmp_path / "x.tar")
+    source = ArchiveSource("oci-archive", str(archive), "1.0.0")
+    with pytest.raises(MalformedError, match=r"oci-archive:.*: this is a docker-archive") as found:
+        SKOPEO.resolve(source, platform=AMD64)
+    assert "docker-archive:PATH" in (found.value.hint or "")
+    for path in ("index.json", "oci-layout", "blobs"):  # as docker writes both since version 25
+        subprocess.run(["tar", "-C", tmp_path / "layout", "-rf", archive, path], check=True)
+    assert SKOPEO.resolve(source, platform=AMD64).manifests
+
+
+def test_an_archive_of_too_many_files_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_layout(tmp_path / "layout", text="x")
+    archive = oci_archive(tmp_path / "layout", tmp_path / "x.tar")
+    source = ArchiveSource("oci-archive", str(archive))
+    monkeypatch.setattr(local_layout, "_MAX_MEMBERS", 5)
+    assert SKOPEO.resolve(source, platform=AMD64).manifests
+    monkeypatch.setattr(local_layout, "_MAX_MEMBERS", 4)
+    with pytest.raises(MalformedError, match="more than 4 files"):
+        SKOPEO.resolve(source, platform=AMD64)
 
 
 @pytest.mark.parametrize("form", ["oci-archive", "docker-archive"])

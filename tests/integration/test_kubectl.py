@@ -39,6 +39,7 @@ class Inside:
         stdin: bytes = b"",
         env: Mapping[str, str] | None = None,
         timeout: float | None = None,
+        limit: int = 0,
     ) -> str:
         return process.run([self.enter, *argv], stdin=stdin, env=env, timeout=timeout)
 

@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from bundler.archive.bundle_files import open_bundle_files
+from bundler.blob_content import BlobContent
 from bundler.digest import Digest
 from bundler.errors import (
     BundleError,
@@ -33,14 +34,13 @@ from bundler.publish.destination import Destination
 from bundler.publish.plan import Kind, Plan, State
 from bundler.publish.planning import make_plan
 from bundler.publish.pointer import NOTHING_ALLOWED, Allowances
-from bundler.publish.push import DEFAULT_OPTIONS, PushOptions
+from bundler.publish.push import DEFAULT_OPTIONS, PushOptions, push_images
 from bundler.publish.secrets import read_secrets
 from bundler.receipt import Receipt, decode_receipt
 from bundler.reference import ImageTag, S3Prefix
 from bundler.release import TrustedRelease, open_release, signature_name
 from bundler.signing.keys import new_key_pair, read_private_key
 from bundler.stores.base import (
-    BlobContent,
     MissingRepository,
     ObjectStore,
     Repositories,
@@ -396,6 +396,48 @@ def test_another_image_under_a_tag_stops_everything(site: Site, small: TrustedRe
     assert caught.value.exit_status == 7
     assert f"{site.target.registry.host}/atlas:1.0.0" in str(caught.value)
     assert site.state() == before
+
+
+def test_other_signatures_stay_and_the_receipt_claims_none(site: Site, tmp_path: Path) -> None:
+    release = make_publishable(tmp_path / "signed", replace(SMALL, signed=True))
+    signature = next(image for image in release.manifest.images if image.subject)
+    first = site.publish(release)
+    assert first is not None
+    assert signature.tag in {image.tag for image in first.images}
+    content = site.registry.manifest(signature.tag.name, str(signature.digest)).content
+    theirs = content.replace(b"{", b"{ ", 1)
+    site.registry.put_manifest(
+        signature.tag.name, signature.tag.tag, json.loads(content)["mediaType"], theirs
+    )
+    plan = site.plan(release)
+    assert not plan.pending
+    assert not plan.conflicts
+    assert site.publish(release, plan) is None
+    site.target = replace(site.target, values={"models": {"point": {"replicas": 2}}})
+    receipt = site.publish(release)
+    assert receipt is not None
+    images = {image.tag for image in release.manifest.images} - {signature.tag}
+    assert {image.tag for image in receipt.images} == images
+    assert f"image {signature.tag}: other signatures are there under this tag" in site.said
+    assert site.digest(signature.tag) == Digest.of(theirs)
+
+
+def test_signatures_that_came_since_the_plan_are_not_claimed(site: Site, tmp_path: Path) -> None:
+    release = make_publishable(tmp_path / "signed", replace(SMALL, signed=True))
+    signature = next(image for image in release.manifest.images if image.subject)
+    plan = site.plan(release)
+    image = release.manifest.images[0]
+    with open_bundle_files(release.directory, release.manifest.bundle) as files:
+        push_images(site.registry, files, [image])
+    content = site.registry.manifest(image.tag.name, image.tag.tag).content
+    theirs = content.replace(b"{", b"{ ", 1)
+    kind = json.loads(content)["mediaType"]
+    site.registry.put_manifest(signature.tag.name, signature.tag.tag, kind, theirs)
+    receipt = site.publish(release, plan)
+    assert receipt is not None
+    assert signature.tag not in {each.tag for each in receipt.images}
+    assert f"image {signature.tag}" not in receipt.done
+    assert site.digest(signature.tag) == Digest.of(theirs)
 
 
 def bucket(site: Site) -> str:

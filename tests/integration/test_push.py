@@ -20,10 +20,11 @@ from typing import Any
 
 import pytest
 
+from bundler.blob_content import BlobContent
 from bundler.cli.registry import open_target_registry
 from bundler.digest import Digest
 from bundler.errors import CheckError, ConflictError, ContentError, WorldError
-from bundler.events import Advanced, Event, Finished, Started
+from bundler.events import Advanced, Event, Finished, Noted, Started
 from bundler.publish.images import load, plan_images, require_images
 from bundler.publish.plan import State
 from bundler.publish.push import PushOptions, push_images
@@ -31,7 +32,7 @@ from bundler.publish.push_archives import ArchivePush
 from bundler.publish.push_progress import Sent
 from bundler.publish.together import StoppedError
 from bundler.reference import ImageTag
-from bundler.stores.base import BlobContent, Registry
+from bundler.stores.base import Registry, StoredManifest
 from bundler.stores.login import GivenLogin, Login
 from bundler.stores.opening import open_registry
 from bundler.target import RegistryTarget
@@ -158,6 +159,20 @@ def test_a_second_push_sends_nothing(counted: FaultyProxy, place: str, three: Pu
     assert {(each.sent, each.mounted) for each in sent.values()} == {(0, 0)}
 
 
+def test_what_was_there_is_asked_for_once(
+    counted: FaultyProxy, place: str, three: Pushable
+) -> None:
+    registry = opened(counted.address, place)
+    first, both = (replace(three, images=three.images[:count]) for count in (1, 2))
+    push(registry, first)
+    counted.calls.clear()
+    push(registry, both)
+    asked = [call.digest for call in counted.calls if call.repository == f"{place}/one"]
+    [one] = load(three.open(), first.images)
+    assert sorted(asked) == sorted(["1.0", *(str(blob.digest) for blob in one.tree.blobs)])
+    assert state(registry, both) == whole(both)
+
+
 def test_an_index_goes_children_first(counted: FaultyProxy, place: str, tmp_path: Path) -> None:
     both = make_pushable(tmp_path / "release", {"one:1.0": [OWN]}, platforms=2)
     registry = opened(counted.address, place)
@@ -275,6 +290,77 @@ def test_a_tag_that_names_something_else_stops_everything(
     assert [step.state for step in steps].count(State.CONFLICT) == 1
 
 
+def other_signature(registry: Registry, release: Pushable) -> bytes:
+    """Put something else under the tag of the release's signature, as its customer would."""
+    image = release.images[0]
+    top = load(release.open(), [image])[0].tree.manifests[-1]
+    content = top.content.replace(b"{", b"{ ", 1)
+    for blob in top.blobs:
+        assert registry.blob_size(image.tag.name, blob.digest) == blob.size
+    tag = release.images[-1].tag
+    registry.put_manifest(tag.name, tag.tag, top.media_type, content)
+    return content
+
+
+def noted(events: list[Event]) -> list[str]:
+    return [event.text for event in events if isinstance(event, Noted)]
+
+
+@pytest.mark.parametrize("moment", ["before", "meanwhile"])
+def test_other_signatures_stay_and_ours_are_not_claimed(
+    counted: FaultyProxy, place: str, three: Pushable, moment: str
+) -> None:
+    registry = opened(counted.address, place)
+    push(registry, replace(three, images=three.images[:1]))
+    signature = three.images[-1]
+    theirs = other_signature(registry, three) if moment == "before" else b""
+    events: list[Event] = []
+
+    def tell(event: Event) -> None:
+        nonlocal theirs
+        events.append(event)
+        if isinstance(event, Started) and event.verb == "check" and not theirs:
+            theirs = other_signature(registry, three)
+
+    sent = push(registry, three, emit=tell)
+    assert set(sent) == {image.tag for image in three.images[:-1]}
+    assert noted(events) == [
+        f"image {signature.tag}: other signatures are there under this tag; they stay"
+    ]
+    kept = registry.manifest(signature.tag.name, signature.tag.tag)
+    assert kept is not None
+    assert kept.content == theirs
+    images = replace(three, images=three.images[:-1])
+    assert state(registry, images) == whole(images)
+    *steps, step = plan_images(registry, load(three.open(), three.images), "R")
+    assert {each.state for each in steps} == {State.PRESENT}
+    assert not any(each.kept for each in steps)
+    assert (step.state, step.kept, step.size) == (State.PRESENT, True, 0)
+    assert step.detail == "other signatures are there under this tag; they stay"
+    if moment == "before":
+        [own] = load(three.open(), [signature])
+        assert not uploads(counted).count(str(own.tree.blobs[0].digest))
+
+
+def test_skopeo_leaves_other_signatures_too(
+    registry: servers.Registry,
+    place: str,
+    three: Pushable,
+    tmp_path: Path,
+    need: Callable[[str], str],
+) -> None:
+    need("skopeo")
+    server = opened(registry.address, place)
+    push(server, replace(three, images=three.images[:1]))
+    theirs = other_signature(server, three)
+    target = RegistryTarget(host=f"{registry.address}/{place}", plain_http=True)
+    _, sent = archive_push(target, tmp_path / "own", three)
+    assert set(sent) == {image.tag for image in three.images[:-1]}
+    kept = server.manifest(three.images[-1].tag.name, three.images[-1].tag.tag)
+    assert kept is not None
+    assert kept.content == theirs
+
+
 def test_a_tag_that_somebody_moves_meanwhile_stops_all_tags(
     counted: FaultyProxy, place: str, three: Pushable, tmp_path: Path
 ) -> None:
@@ -290,6 +376,25 @@ def test_a_tag_that_somebody_moves_meanwhile_stops_all_tags(
         push(registry, three, emit=tell)
     for image in three.images[:2]:
         assert registry.manifest(image.tag.name, image.tag.tag) is None
+
+
+def test_a_tag_that_somebody_sets_while_we_tag_others_is_never_overwritten(
+    registry: servers.Registry, counted: FaultyProxy, place: str, three: Pushable, tmp_path: Path
+) -> None:
+    theirs = opened(registry.address, place)
+    other = make_pushable(tmp_path / "other", {"three:1.0": [noise(10, 7)]})
+    waiting = [other]
+
+    def set_theirs(call: Call) -> None:
+        if waiting and call.operation == "PutManifest" and call.path.endswith("/one/manifests/1.0"):
+            push(theirs, waiting.pop())
+
+    counted.fault = set_theirs
+    with pytest.raises(ConflictError, match=r"three:1\.0: names"):
+        push(opened(counted.address, place), three)
+    named = theirs.manifest("three", "1.0")
+    assert named is not None
+    assert named.digest == other.images[0].digest
 
 
 def test_a_right_tag_is_left_alone_so_that_it_may_be_immutable(
@@ -348,6 +453,45 @@ def test_a_registry_that_lies_is_found_out_before_any_tag(
         push(lying, three)
     for image in three.images:
         assert real.manifest(image.tag.name, image.tag.tag) is None
+
+
+def test_a_mount_that_was_none_is_found_out_before_any_tag(
+    registry: servers.Registry, place: str, three: Pushable
+) -> None:
+    kept: dict[tuple[str, str], StoredManifest] = {}
+
+    class Forgetful(Failing):
+        """It mounts nothing, and takes manifests without a look at their blobs."""
+
+        def mount(self, name: str, digest: Digest, *, source: str) -> bool:
+            return True
+
+        def put_manifest(self, name: str, reference: str, kind: str, content: bytes) -> None:
+            kept[name, reference] = StoredManifest(Digest.of(content), content)
+
+        def manifest(self, name: str, reference: str) -> StoredManifest | None:
+            return kept.get((name, reference))
+
+    real = opened(registry.address, place)
+    push(real, replace(three, images=three.images[:1]))
+    forgetful: Any = Forgetful(real, 100)
+    with three.open() as files, pytest.raises(ContentError, match=r"two: blob .* got nothing"):
+        push_images(forgetful, files, three.images[1:2], present=three.images[:1])
+    assert ("two", "1.0") not in kept
+
+
+def test_a_manifest_that_was_lost_is_found_out_before_any_tag(
+    registry: servers.Registry, place: str, three: Pushable
+) -> None:
+    class Forgetful(Failing):
+        def put_manifest(self, name: str, reference: str, kind: str, content: bytes) -> None:
+            pass
+
+    real = opened(registry.address, place)
+    forgetful: Any = Forgetful(real, 100)
+    with pytest.raises(ContentError, match="expected the manifest at the registry, got nothing"):
+        push(forgetful, three)
+    assert real.manifest("one", "1.0") is None
 
 
 def test_without_read_back_a_rotten_blob_passes_and_with_it_nothing_is_tagged(
@@ -588,7 +732,8 @@ def pusher(release: Pushable, host: str, tmp_path: Path) -> subprocess.Popen[byt
     described.write_bytes(pickle.dumps((release.directory, release.bundle, release.images)))
     environment = {**os.environ, "TMPDIR": str(tmp_path / "empty")}
     (tmp_path / "empty").mkdir()
-    argv = [sys.executable, "-c", _PUSHER, str(described), host]
+    # Whoever started the tests in the background may have had SIGINT ignored.
+    argv = ["env", "--default-signal=INT", sys.executable, "-c", _PUSHER, str(described), host]
     return subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE)
 
 
@@ -623,6 +768,9 @@ def test_an_interrupt_ends_a_push_whose_registry_stalls(
     assert stalled.wait(60)
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    try:
+        process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert time.monotonic() - began < 10

@@ -19,6 +19,7 @@ import pytest
 from bundler.digest import Digest
 from bundler.errors import BundleError, ContentError, DeniedError, MalformedError, WorldError
 from bundler.source import Platform, RegistrySource
+from bundler.stores import referrers
 from bundler.stores.artifacts import open_artifacts
 from bundler.stores.certificates import registry_context
 from bundler.stores.oras_client import OrasClient
@@ -412,6 +413,21 @@ def test_a_registry_that_answers_nonsense_is_named(
         there.referrers(subject)
     assert f"{address}/x" in str(found.value)
     assert "\n" not in str(found.value)
+
+
+def test_a_page_of_too_many_referrers_is_refused(
+    scripted: Start, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = Digest.of(b"x")
+    named = [{"digest": str(Digest.of(b"%d" % n))} for n in range(4)]
+    body = json.dumps({"manifests": named}).encode()
+    address, _ = scripted({f"/v2/x/referrers/{subject}": (200, {}, body)})
+    with open_artifacts(f"{address}/x", True) as there:
+        monkeypatch.setattr(referrers, "_MAX_REFERRERS", 4)
+        assert len(there.referrers(subject)) == 4
+        monkeypatch.setattr(referrers, "_MAX_REFERRERS", 3)
+        with pytest.raises(MalformedError, match=rf"{address}/x: .*more than 3"):
+            there.referrers(subject)
 
 
 def test_pages_of_referrers_are_followed(scripted: Start, home: Path) -> None:

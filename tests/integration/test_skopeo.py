@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from bundler.errors import (
 from bundler.process import run
 from bundler.reference import ImageTag
 from bundler.source import LayoutSource, RegistrySource
+from bundler.tools import skopeo as skopeo_module
 from bundler.tools.skopeo import Skopeo
 from tests.integration.release_inputs import write_index_layout, write_layout
 from tests.rehearsal.registry import Registry, registry
@@ -165,6 +167,7 @@ def test_a_tag_that_moves_meanwhile_does_not_change_what_is_fetched(
         stdin: bytes = b"",
         env: Mapping[str, str] | None = None,
         timeout: float | None = None,
+        limit: int = 0,
     ) -> str:
         said = run(argv, stdin=stdin, env=env, timeout=timeout)
         tag("x")
@@ -235,6 +238,26 @@ def test_an_unreachable_registry_is_named(tmp_path: Path) -> None:
     source = RegistrySource("127.0.0.1:1/none", "1")
     with pytest.raises(WorldError, match=r"127\.0\.0\.1:1/none:1: .*cannot be reached") as found:
         SKOPEO.fetch(source, tmp_path / "fetched", plain_http=True)
+    assert_one_line(found.value)
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The address of somebody who takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_a_silent_registry_is_waited_for_a_while_and_named(
+    silent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert skopeo_module._INSPECT_SECONDS == 120
+    monkeypatch.setattr(skopeo_module, "_INSPECT_SECONDS", 0.5)
+    source = RegistrySource(f"{silent}/vendor/atlas", "1")
+    said = rf"docker://{silent}/vendor/atlas:1: no answer: skopeo did not end within 0\.5 s"
+    with pytest.raises(WorldError, match=said) as found:
+        SKOPEO.resolve(source)
+    assert found.value.exit_status == 9
     assert_one_line(found.value)
 
 

@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,18 +16,18 @@ import pytest
 import yaml
 
 from bundler.build import BuiltRelease, lock_release
-from bundler.charts.third_party import CarriedChart, FoundImages, find_images
-from bundler.errors import CheckError, ContentError, MalformedError
+from bundler.errors import ContentError, MalformedError
 from bundler.events import Event, Noted
-from bundler.image_reference import ImageField
 from bundler.lockfile import lock_path, read_lock
-from bundler.manifest_charts import ChartRules
+from bundler.manifest import Manifest
 from bundler.manifest_codec import encode_manifest
+from bundler.reference import ImageTag
 from bundler.signing.keys import PrivateKey, new_key_pair, read_private_key
 from bundler.tools.helm import Helm
 from bundler.tools.skopeo import Skopeo
 from tests.go_charts import CHARTS, chart_archive
 from tests.integration.building import build, refused, spec_path, tools
+from tests.integration.chart_archives import POD, package, rendered
 from tests.integration.release_inputs import load_spec, write_layout
 from tests.rehearsal.fixtures import need as need_rehearsal
 from tests.rehearsal.registry import Registry
@@ -39,227 +39,12 @@ MINIO = "quay.io/minio/minio:RELEASE.2024-12-18T13-15-44Z"
 MC = "quay.io/minio/mc:RELEASE.2024-11-21T17-21-54Z"
 KWOK = "registry.k8s.io/kwok/kwok:v0.6.1"
 NAME = "test-release-2026.11.0"
-Files = Mapping[str, str]
-
-# Held by hand against every line with an image in each chart's templates and values.
-REAL: dict[str, tuple[str, list[tuple[str, str]]]] = {
-    "karpenter": (
-        "settings: {clusterName: some}",
-        [
-            (
-                "public.ecr.aws/karpenter/controller:1.5.0@sha256:"
-                "339aef3f5ecdf6f94d1c7cc9d0e1d359c281b4f9b842877bdbf2acd3fa360521",
-                "Deployment/karpenter controller",
-            )
-        ],
-    ),
-    "karpenter-crd": ("", []),
-    "kwok": ("", [(KWOK, "Deployment/kwok-controller kwok")]),
-    "minio": (
-        "",
-        [(MC, "Job/minio-post-job minio-make-user"), (MINIO, "StatefulSet/minio minio")],
-    ),
-    "stage-fast": ("", []),
-    "versitygw": (
-        "auth: {accessKey: some, secretKey: other}",
-        [("ghcr.io/versity/versitygw:latest", "Deployment/versitygw versitygw")],
-    ),
-}
-
-
-@pytest.mark.parametrize("name", REAL)
-def test_every_image_of_a_real_chart_is_found(name: str, tmp_path: Path) -> None:
-    values, expected = REAL[name]
-    archive = need_rehearsal(lambda: chart_archive(CHARTS[name]))
-    carried = CarriedChart(
-        name=name, content=archive.read_bytes(), values=values.encode(), rules=ChartRules()
-    )
-    found = find_images(carried, charts=Helm(), scratch=tmp_path)
-    assert [(i.image, f"{i.object} {i.container}") for i in found.images] == expected
-
-
-def test_a_hook_that_values_switch_on_is_found_in_a_real_chart(tmp_path: Path) -> None:
-    archive = need_rehearsal(lambda: chart_archive(CHARTS["minio"]))
-    values = b"mode: standalone\nbuckets: [{name: a}]\nusers: []\nmcImage: {tag: mine}\n"
-    carried = CarriedChart(
-        name="minio", content=archive.read_bytes(), values=values, rules=ChartRules()
-    )
-    found = find_images(carried, charts=Helm(), scratch=tmp_path)
-    assert [(i.image, i.object) for i in found.images] == [
-        ("quay.io/minio/mc:mine", "Job/minio-post-job"),
-        (MINIO, "Deployment/minio"),
-    ]
-
-
-ABOUT = "apiVersion: v2\nname: some\nversion: 1.2.3\n"
-
-
-def package(directory: Path, files: Files) -> Path:
-    """Write a chart and give its archive."""
-    top = directory / "source" / "some"
-    for path, text in ({"Chart.yaml": ABOUT} | dict(files)).items():
-        (top / path).parent.mkdir(parents=True, exist_ok=True)
-        (top / path).write_text(text)
-    command = ["helm", "package", str(top), "-d", str(directory)]
-    subprocess.run(command, check=True, capture_output=True)
-    [archive] = directory.glob("*.tgz")
-    return archive
-
-
-def find(tmp_path: Path, files: Files, values: str = "", **rules: Any) -> FoundImages:
-    (tmp_path / "made").mkdir()
-    content = package(tmp_path / "made", files).read_bytes()
-    carried = CarriedChart(
-        name="some", content=content, values=values.encode(), rules=ChartRules(**rules)
-    )
-    return find_images(carried, charts=Helm(), scratch=tmp_path)
-
-
-def rendered(kind: str, body: str, annotations: str = "{}") -> str:
-    return f"kind: {kind}\nmetadata: {{name: x, annotations: {annotations}}}\n{body}\n"
-
-
-POD = "spec: {containers: [{name: main, image: 'q.io/a/hidden:1'}]}"
-PLAIN = "spec: {containers: [{name: main, image: 'q.io/a/plain:1', %s}]}"
-DEFINITION = """\
-kind: CustomResourceDefinition
-metadata: {name: things.example.com, annotations: {bundle/image-fields: spec.tool}}
-spec: {names: {kind: Thing}}
-"""
-SUBCHART = {
-    "Chart.yaml": ABOUT
-    + "dependencies: [{name: sub, alias: other, version: 0.1.0, condition: other.enabled}]\n",
-    "charts/sub/Chart.yaml": "apiVersion: v2\nname: sub\nversion: 0.1.0\n",
-    "charts/sub/values.yaml": "tag: none",
-    "charts/sub/templates/a.yaml": rendered("Pod", POD).replace(
-        "hidden:1", "hidden:{{.Values.tag}}"
-    ),
-    "values.yaml": "other: {enabled: false, tag: '1'}",
-}
-
-
-@pytest.mark.parametrize(
-    ("files", "values"),
-    [
-        ({"templates/a.yaml": rendered("Job", POD, "{helm.sh/hook: pre-delete}")}, ""),
-        ({"templates/a.yaml": rendered("Pod", POD, "{helm.sh/hook: test}")}, ""),
-        ({"crds/a.yaml": rendered("Strange", POD)}, ""),
-        (
-            {"templates/a.yaml": "{{ if .Values.enabled }}\n" + rendered("Pod", POD) + "{{ end }}"},
-            "enabled: true",
-        ),
-        (
-            {
-                "templates/a.yaml": "{{ if .Release.IsUpgrade }}\n"
-                + rendered("Pod", POD)
-                + "{{ end }}"
-            },
-            "",
-        ),
-        (
-            {
-                "templates/a.yaml": "{{ if .Release.IsInstall }}\n"
-                + rendered("Pod", POD)
-                + "{{ end }}"
-            },
-            "",
-        ),
-        ({"templates/a.yaml": rendered("Thing", "spec: {image: q.io/a/hidden:1}")}, ""),
-        (
-            {
-                "crds/d.yaml": DEFINITION,
-                "templates/a.yaml": rendered("Thing", "spec: {tool: q.io/a/hidden:1}"),
-            },
-            "",
-        ),
-        ({"Chart.yaml": ABOUT + "annotations: {images: '[{image: q.io/a/hidden:1}]'}\n"}, ""),
-        (
-            {"Chart.yaml": ABOUT + "annotations: {helm.sh/images: '[{image: q.io/a/hidden:1}]'}\n"},
-            "",
-        ),
-        (
-            {
-                "Chart.yaml": ABOUT
-                + "annotations: {artifacthub.io/images: '[{name: h, image: q.io/a/hidden:1}]'}\n"
-            },
-            "",
-        ),
-        (SUBCHART, "other: {enabled: true}"),
-        ({"templates/a.yaml": rendered("ConfigMap", "data: {sidecar: 'q.io/a/hidden:1'}")}, ""),
-    ],
-)
-def test_an_image_that_hides_is_found(files: Files, values: str, tmp_path: Path) -> None:
-    assert {item.image for item in find(tmp_path, files, values).images} == {"q.io/a/hidden:1"}
-
-
-@pytest.mark.parametrize(
-    "setting",
-    [
-        "env: [{name: RELATED_IMAGE_X, value: 'q.io/a/hidden:1'}]",
-        "args: [--reloader=q.io/a/hidden:1]",
-        "command: [run, --reloader, 'q.io/a/hidden:1']",
-    ],
-)
-def test_an_image_among_the_settings_of_an_operator_is_found(setting: str, tmp_path: Path) -> None:
-    found = find(tmp_path, {"templates/a.yaml": rendered("Pod", PLAIN % setting)})
-    assert [item.image for item in found.images] == ["q.io/a/hidden:1", "q.io/a/plain:1"]
-
-
-def test_a_chart_is_rendered_for_the_cluster_that_the_spec_tells(tmp_path: Path) -> None:
-    template = (
-        '{{ if and (.Capabilities.APIVersions.Has "g.io/v1/Kind") '
-        '(semverCompare ">=1.31-0" .Capabilities.KubeVersion.Version) }}\n'
-        f"{rendered('Pod', POD)}{{{{ end }}}}"
-    )
-    found = find(
-        tmp_path,
-        {"templates/a.yaml": template},
-        kube_version="1.31.0",
-        api_versions=("g.io/v1/Kind",),
-    )
-    assert [item.image for item in found.images] == ["q.io/a/hidden:1"]
-    [note] = found.notes
-    assert "some/templates/a.yaml:1 (.Capabilities)" in note
-
-
-def test_what_starts_later_is_declared_and_what_is_no_image_left_out(tmp_path: Path) -> None:
-    data = "data: {address: 'gateway.example.com/path:80', run: 'pull q.io/a/script:1 now'}"
-    files = {"templates/a.yaml": rendered("ConfigMap", data)}
-    found = find(
-        tmp_path,
-        files,
-        starts_later=("q.io/a/later:1",),
-        not_images=("gateway.example.com/path:80",),
-    )
-    assert [(i.image, i.how) for i in found.images] == [("q.io/a/later:1", "declared")]
-    [note] = found.notes
-    assert "ConfigMap/x, data.run mentions q.io/a/script:1" in note
-
-
-@pytest.mark.parametrize(
-    ("files", "rules", "told"),
-    [
-        ({"templates/a.yaml": "{{ fail `no way` }}"}, {}, "no way"),
-        ({"templates/a.yaml": "kind: {{ .Values.x.y }}"}, {}, "does not render"),
-        ({"Chart.yaml": ABOUT + "kubeVersion: '>=1.99.0'\n"}, {}, "does not render"),
-        (
-            {"templates/a.yaml": rendered("Thing", "spec: {a: b}")},
-            {"image_fields": (ImageField.parse("Thing:spec.typo"),)},
-            "no object has Thing:spec.typo",
-        ),
-    ],
-)
-def test_a_chart_that_cannot_be_searched_is_refused(
-    files: Files, rules: dict[str, Any], told: str, tmp_path: Path
-) -> None:
-    with pytest.raises(CheckError, match=told):
-        find(tmp_path, files, **rules)
 
 
 @pytest.fixture
 def mirrored(registry: Registry, tmp_path: Path) -> Callable[[str], None]:
     """Let a local registry stand for the public ones; gives what puts a stand-in image there."""
-    hosts = ("quay.io", "registry.k8s.io", "q.io")
+    hosts = ("quay.io", "registry.k8s.io", "q.io", "docker.io")
     conf = Path.home() / ".config" / "containers" / "registries.conf"
     conf.parent.mkdir(parents=True)
     conf.write_text(
@@ -360,6 +145,7 @@ def test_real_charts_travel_whole(
     (root / "containers" / "kwok-kwok__v0.6.1.tar").unlink()
     done = closure(root, key, "--release", directory)
     assert done.returncode == 8
+    assert "DAMAGED: containers/kwok-kwok__v0.6.1.tar" in done.stdout
     assert "image kwok-kwok:v0.6.1" in done.stderr
 
 
@@ -381,6 +167,28 @@ def test_an_image_that_a_release_lacks_is_named(
     ] == [None]
 
 
+def as_attached(manifest: Manifest, name: str) -> Manifest:
+    """Give the manifest in which an image is said to be attached to another one like it."""
+    [image] = [image for image in manifest.images if image.tag.name == name]
+    other = replace(image, tag=ImageTag(name, "other"), source="docker://q.io/other:1")
+    attached = replace(image, platforms=(), subject=image.digest)
+    images = (*(one for one in manifest.images if one != image), other, attached)
+    file = replace(manifest.bundle.file(image.tag.archive_path), path=other.tag.archive_path)
+    files = sorted((*manifest.bundle.files, file), key=lambda one: one.path.encode())
+    return replace(manifest, images=images, bundle=replace(manifest.bundle, files=tuple(files)))
+
+
+def test_what_is_attached_to_an_image_is_not_the_image_that_a_chart_names(
+    real_release: BuiltRelease, key: PrivateKey
+) -> None:
+    changed = as_attached(as_attached(real_release.manifest, "mc"), "atlas")
+    sign_manifest_bytes(real_release.directory, encode_manifest(changed), key)
+    done = closure(real_release.directory, key)
+    assert done.returncode == 8
+    assert f"{MC}: not in the release" in done.stderr
+    assert "registry.invalid/atlas:1.0.0: not in the release" in done.stderr
+
+
 def test_the_same_lock_gives_the_same_bytes(
     real_release: BuiltRelease, spec_path: Path, tmp_path: Path
 ) -> None:
@@ -397,6 +205,8 @@ def test_a_lock_can_be_reviewed(real_release: BuiltRelease, spec_path: Path) -> 
     assert "Job/minio-post-job minio-make-user (container)" in done.stdout
     written = json.loads(lock_path(spec_path).read_text())["charts"]
     assert [image["image"] for image in written[0]["images"]] == [MC, MINIO]
+    told = json.loads(bundle("lock", spec_path, "--json").stdout)
+    assert told == {"lock": str(lock_path(spec_path)), "charts": written}
     assert written[0]["images"][0]["foundIn"] == ["Job/minio-post-job minio-make-user (container)"]
 
 
@@ -427,14 +237,18 @@ def test_a_chart_that_changed_since_it_was_locked_is_refused(
 
 
 def test_a_chart_that_names_other_images_than_locked_is_refused(
-    small: Path, spec_path: Path, tmp_path: Path
+    spec_path: Path, tmp_path: Path, mirrored: Callable[[str], None]
 ) -> None:
+    mirrored("docker.io/a/hidden:1")
+    (tmp_path / "made").mkdir()
+    files = {"templates/a.yaml": rendered("Pod", POD.replace("q.io", "docker.io"))}
+    add_chart(spec_path, package(tmp_path / "made", files))
     lock = lock_release(spec_path, load_spec(spec_path), images=Skopeo(), charts=Helm())
     [chart] = lock.charts
-    spelled = replace(chart.images[0], reference="docker://q.io/a/hidden:1")
+    spelled = replace(chart.images[0], reference="a/hidden:1")
     lock = replace(lock, charts=(replace(chart, images=(spelled,)),))
     error = refused(spec_path, tmp_path / "out", ContentError, lock)
-    assert "q.io/a/hidden:1 is not locked" in str(error)
+    assert "docker.io/a/hidden:1 is not locked; a/hidden:1 is not named any more" in str(error)
 
 
 def test_an_archive_is_what_the_spec_says_it_is(
@@ -444,6 +258,63 @@ def test_an_archive_is_what_the_spec_says_it_is(
     spec_path.write_text(text)
     error = refused(spec_path, tmp_path / "out", ContentError)
     assert "sha256 in the spec" in str(error.hint)
+
+
+def test_a_lock_that_calls_a_chart_otherwise_is_refused(
+    small: Path, spec_path: Path, tmp_path: Path
+) -> None:
+    plain = spec_path.read_text()
+    named = plain.replace("values: some.yaml", "values: some.yaml\n  name: other")
+    for before, after in ((plain, named), (named, plain)):
+        spec_path.write_text(before)
+        lock = lock_release(spec_path, load_spec(spec_path), images=Skopeo(), charts=Helm())
+        spec_path.write_text(after)
+        error = refused(spec_path, tmp_path / "out", MalformedError, lock)
+        assert "lock calls it" in str(error)
+        assert "bundle lock" in str(error.hint)
+
+
+def test_two_charts_cannot_have_one_place_in_the_bundle(
+    small: Path, spec_path: Path, tmp_path: Path
+) -> None:
+    for number, (name, version) in enumerate((("a", "1.0.0-2.0.0"), ("a-1.0.0", "2.0.0"))):
+        about = {"Chart.yaml": f"apiVersion: v2\nname: {name}\nversion: {version}\n"}
+        (tmp_path / f"made{number}").mkdir()
+        archive = package(tmp_path / f"made{number}", HIDDEN | about)
+        add_chart(spec_path, archive.rename(archive.with_name(f"{number}.tgz")))
+    error = refused(spec_path, tmp_path / "out", MalformedError)
+    assert "path 'charts/a-1.0.0-2.0.0.tgz' stands there 2 times" in str(error)
+
+
+def test_what_is_no_image_is_shown_with_its_reason(
+    spec_path: Path, tmp_path: Path, mirrored: Callable[[str], None], key: PrivateKey
+) -> None:
+    mirrored("q.io/a/hidden:1")
+    (tmp_path / "made").mkdir()
+    data = rendered("ConfigMap", "data: {address: 'gateway.example.com/path:80'}")
+    archive = package(tmp_path / "made", HIDDEN | {"templates/b.yaml": data})
+    reason = "an address of the gateway"
+    refusal = {"image": "gateway.example.com/path:80", "reason": reason}
+    add_chart(spec_path, archive, name="Some_Chart", notImages=[refusal])
+    done = bundle("lock", spec_path)
+    assert done.returncode == 0, done.stderr
+    assert f"not an image: {reason}" in done.stdout
+    assert json.loads(lock_path(spec_path).read_text())["charts"][0]["notImages"] == [refusal]
+    built = build(spec_path, tmp_path / "out", read_lock(lock_path(spec_path)))
+    sign_anything(built.directory, key)
+    done = closure(built.directory, key)
+    assert done.returncode == 0, done.stderr
+    [row] = [line for line in done.stdout.splitlines() if "gateway.example.com" in line]
+    assert row.split()[:2] == ["ConfigMap/x", "data.address"]
+    assert row.strip().endswith(f"not an image: {reason}")
+    told = json.loads(closure(built.directory, key, "--json").stdout)["charts"][1]["notImages"]
+    assert [(item["image"], item["reason"]) for item in told] == [(refusal["image"], reason)]
+
+    archive = built.directory / f"{NAME}.tar.gz"
+    guide = subprocess.run(
+        ["tar", "-xzOf", str(archive), f"{NAME}/README.md"], check=True, capture_output=True
+    )
+    assert b"helm install some-chart ./charts/Some_Chart-1.2.3.tgz" in guide.stdout
 
 
 def test_two_charts_cannot_have_one_name(small: Path, spec_path: Path, tmp_path: Path) -> None:

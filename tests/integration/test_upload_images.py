@@ -170,6 +170,37 @@ def test_a_tag_that_holds_another_image_is_never_overwritten(
     assert digest_at(registry, "conflict/other", "1.0") == other
 
 
+@pytest.mark.parametrize("ending", ["", ".sig", ".att", ".sbom"])
+def test_other_signatures_under_a_tag_stay_and_are_no_failure(
+    bundle: Path, registry: Registry, ending: str
+) -> None:
+    tag, place = f"sha256-{'0a' * 32}{ending}", f"kept{ending.replace('.', '-')}"
+    before = write_image(bundle / "containers" / f"atlas__{tag}.tar", b"before")
+    upload(bundle, f"{registry.address}/{place}")
+    write_image(bundle / "containers" / f"atlas__{tag}.tar", b"after")
+    other = write_image(bundle / "containers" / "other__1.0.tar", b"other")
+    done = upload(bundle, f"{registry.address}/{place}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        f"kept      {registry.address}/{place}/atlas:{tag}: holds other signatures, {before}; "
+        "they stay as they are",
+        f"pushed    {registry.address}/{place}/other:1.0  {other}",
+    ]
+    assert digest_at(registry, f"{place}/atlas", tag) == before
+
+
+@pytest.mark.parametrize("tag", [f"sha256-{'0a' * 31}.sig", f"sha256-{'0a' * 32}.tar"])
+def test_a_tag_that_only_looks_like_one_of_a_signature_is_a_conflict(
+    bundle: Path, registry: Registry, tag: str
+) -> None:
+    write_image(bundle / "containers" / f"atlas__{tag}.tar", b"before")
+    upload(bundle, f"{registry.address}/looks")
+    write_image(bundle / "containers" / f"atlas__{tag}.tar", b"after")
+    done = upload(bundle, f"{registry.address}/looks")
+    assert done.returncode == 1
+    assert f"CONFLICT  {registry.address}/looks/atlas:{tag}" in done.stderr
+
+
 def test_a_damaged_archive_sets_no_tag_and_the_others_arrive(
     bundle: Path, registry: Registry
 ) -> None:

@@ -18,6 +18,7 @@ from bundler.manifest import (
 from bundler.manifest_codec import encode_manifest
 from bundler.signing.keys import PrivateKey, new_key_pair, read_private_key
 from bundler.sums import SUMS_NAME, write_sums
+from tests import own_chart
 
 SOME = Digest.of(b"some")
 
@@ -43,10 +44,13 @@ def small_manifest(*, expires: str | None = None) -> Manifest:
             digest=SOME,
             block_bytes=512,
             slices=(SOME,),
-            files=(BundleFile(path="README.md", offset=1024, size=4, digest=SOME),),
+            files=(
+                BundleFile(path="README.md", offset=1024, size=4, digest=SOME),
+                own_chart.FILE,
+            ),
         ),
         images=(),
-        charts=(),
+        charts=(own_chart.CHART,),
         checkpoints=(
             Checkpoint(
                 name="tiny_1", root="tiny", size=4096, digest=SOME, frame_digest=SOME, files=(file,)

@@ -86,3 +86,52 @@ def test_an_archive_of_too_many_files_is_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(chart_archive, "_MAX_MEMBERS", 3)
     with pytest.raises(MalformedError, match="at most 3 files"):
         read_chart_archive(archive(*((member(f"some/{n}"), b"") for n in range(3))), name="x")
+
+
+def test_an_archive_whose_last_file_is_not_whole_is_refused() -> None:
+    plain = gzip.decompress(archive((member("some/values.yaml"), b"y" * 600)))
+    start = plain.index(b"y" * 600)
+    with pytest.raises(MalformedError, match="unexpected end of data"):
+        read_chart_archive(gzip.compress(plain[: start + 500]), name="x")
+
+
+@pytest.mark.parametrize(
+    ("path", "schema"),
+    [
+        (path, schema)
+        for path in ("some/values.schema.json", "some/charts/a/charts/b/values.schema.json")
+        for schema in (
+            '{"$ref": "http://a.example.com/x"}',
+            '{"$ref": "file:///dev/zero"}',
+            '{"$ref": "other.json"}',
+            '{"properties": {"a": {"anyOf": [{"\\u0024ref": "https://a.example.com/x"}]}}}',
+            '{"$dynamicRef": "http://a.example.com/x"}',
+            '{"$schema": "http://a.example.com/x"}',
+            '{"$schema": "http://json-schema.org@a.example.com/x"}',
+            '{"$ref": "#"} {"$ref": "http://a.example.com/x"}',
+            "not JSON",
+            "[" * 100_000,
+        )
+    ],
+)
+def test_a_schema_that_would_make_helm_read_something_else_is_refused(
+    path: str, schema: str
+) -> None:
+    with pytest.raises(MalformedError, match=f"x: {path}: ") as caught:
+        read_chart_archive(archive((member(path), schema.encode())), name="x")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_schema_that_stands_for_itself_is_taken() -> None:
+    schema = (
+        b'{"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": "http://a.example/x",'
+        b' "properties": {"$ref": {"type": "string"}, "a": {"$ref": "#/$defs/a"}}, "$defs": {}}'
+    )
+    read_chart_archive(archive((member("some/values.schema.json"), schema)), name="x")
+
+
+def test_an_archive_in_an_archive_is_refused() -> None:
+    for path in ("some/charts/sub-1.tgz", "some/charts/sub/charts/other.tgz"):
+        with pytest.raises(MalformedError, match=f"{path}: expected the charts below it unpacked"):
+            read_chart_archive(archive((member(path), archive())), name="x")
+    read_chart_archive(archive((member("some/files/data.tgz"), archive())), name="x")

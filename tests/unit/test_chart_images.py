@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -10,11 +11,11 @@ from bundler.chart_images import with_chart_images
 from bundler.closure import by_source, link, missing
 from bundler.digest import Digest
 from bundler.errors import MalformedError
-from bundler.images_named import NamedImage
-from bundler.lockfile import LockedImage
+from bundler.image_reference import NamedImage
+from bundler.lock_images import LockedImage
 from bundler.manifest import Release
 from bundler.reference import ImageTag
-from bundler.source import parse_source
+from bundler.source import FetchOptions, parse_source
 from bundler.spec import ChartSpec, ImageSpec, Spec
 from bundler.spec_charts import ThirdPartyChart
 
@@ -115,6 +116,21 @@ def test_two_names_for_one_image_are_refused() -> None:
         images(both, a=("q.io/x/x:1",), b=("q.io/x/x:1",))
 
 
+@pytest.mark.parametrize(
+    "fetch",
+    [FetchOptions(platform=None), FetchOptions(attached=False), FetchOptions(plain_http=True)],
+)
+def test_charts_that_want_one_image_in_two_ways_are_refused(fetch: FetchOptions) -> None:
+    before = spec(a={}, b={})
+    differ = replace(before, charts=(before.charts[0], replace(before.charts[1], fetch=fetch)))
+    with pytest.raises(MalformedError, match=r"a\.tgz and b\.tgz name it") as caught:
+        images(differ, a=("q.io/x:1",), b=("q.io/x:1",))
+    assert "attached and plainHttp" in str(caught.value.hint)
+    same = replace(before, charts=tuple(replace(c, fetch=fetch) for c in before.charts))
+    [image] = with_chart_images(same, {"a.tgz": ["q.io/xx:1"], "b.tgz": ["q.io/xx:1"]}).images
+    assert image.fetch == fetch
+
+
 LOCKED = [
     LockedImage(
         tag=ImageTag(name, "1"),
@@ -139,6 +155,7 @@ LOCKED = [
         ("q.io/one:2", None),
         ("q.io/three:1", None),
         ("not a reference", None),
+        ("docker://q.io/one:1", None),
     ],
 )
 def test_an_image_is_known_by_where_it_came_from(reference: str, name: str | None) -> None:

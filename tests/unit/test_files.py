@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
@@ -359,3 +360,24 @@ def test_a_file_below_a_directory_is_opened_through_no_link(tmp_path: Path) -> N
     with pytest.raises(NotFoundError, match="no-root"):
         RandomReader(Path("a"), root=tmp_path / "no-root")
     assert open_descriptors() == before
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_file_system_without_modes_will_do_and_a_refusal_of_another_will_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool
+) -> None:
+    real = os.fchmod
+
+    def refuse(descriptor: int, mode: int) -> None:
+        if not kept:
+            real(descriptor, 0o755)  # as every file of a FAT file system looks
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fchmod", refuse)
+    if kept:
+        with pytest.raises(WorldError, match="operation not permitted"):
+            atomic_write_bytes(tmp_path / "a", b"x")
+        assert not list(tmp_path.iterdir())
+    else:
+        atomic_write_bytes(tmp_path / "a", b"x")
+        assert (tmp_path / "a").read_bytes() == b"x"

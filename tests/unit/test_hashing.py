@@ -75,6 +75,17 @@ def test_what_was_not_in_memory_is_not_left_there(tmp_path: Path) -> None:
     assert is_cached(path, 4 * MIB - 1)
 
 
+def test_a_neighbour_that_was_looked_at_keeps_nothing_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(bytes(8 * MIB))
+    make_cold(path)
+    with RandomReader(path) as reader:
+        # A header behind the range, in the page of its last byte.
+        reader.read_at(4 * MIB + 10, 10)
+        digest_of(reader, 0, 4 * MIB + 10)
+    assert not is_cached(path, 2 * MIB)
+
+
 def test_results_come_in_the_order_of_the_jobs() -> None:
     gate = threading.Event()
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from bundler import image_discovery
+from bundler import rendered_objects
 from bundler.errors import MalformedError
 from bundler.image_discovery import annotated_images, discover, mentioned, unused_fields
-from bundler.image_reference import ImageField
+from bundler.image_reference import ImageField, NamedImage
 
 IMAGE = "quay.io/org/app:1.0"
 PINNED = "quay.io/org/app@sha256:" + "c" * 64
@@ -26,7 +26,49 @@ def pod(container: dict[str, Any]) -> dict[str, Any]:
 
 def found(objects: Sequence[dict[str, Any]], *fields: str) -> list[tuple[str, str, str]]:
     places = discover(objects, map(ImageField.parse, fields))
-    return [(p.image, p.container, p.how) for p in places if p.image != "own"]
+    return [(p.image, p.container, p.how) for p in places if p.image not in {"own", ""}]
+
+
+POD = {
+    "initContainers": [{"name": "init", "image": "i"}],
+    "containers": [{"name": "main", "image": "m"}],
+    "ephemeralContainers": [{"name": "debug", "image": "e"}],
+    "volumes": [{"name": "data", "image": {"reference": "v"}}, {"name": "tmp", "emptyDir": {}}],
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec"),
+    [
+        ("Pod", POD),
+        ("Deployment", {"template": {"spec": POD}}),
+        ("CronJob", {"jobTemplate": {"spec": {"template": {"spec": POD}}}}),
+        ("SomethingNew", {"groups": [{"template": {"spec": POD}}]}),
+    ],
+)
+def test_images_are_found_wherever_a_pod_stands(kind: str, spec: Any) -> None:
+    assert discover([thing(kind, spec=spec)]) == [
+        NamedImage(f"{kind}/x", "debug", "e"),
+        NamedImage(f"{kind}/x", "init", "i"),
+        NamedImage(f"{kind}/x", "main", "m"),
+        NamedImage(f"{kind}/x", "volume data", "v", "volume"),
+    ]
+
+
+@pytest.mark.parametrize("container", [{}, {"image": None}, {"image": 1.25}, {"image": ""}, "main"])
+def test_a_container_without_an_image_is_told(container: Any) -> None:
+    objects = {"kind": "List", "metadata": {}, "items": [thing("Pod", containers=[container])]}
+    assert discover([objects]) == [NamedImage("Pod/x", "?", "")]
+
+
+@pytest.mark.parametrize("image", ["Foo/BAR:1", " quay.io/a:1", "${IMAGE}", "docker://quay.io/a:1"])
+def test_what_a_pod_would_run_is_found_as_it_stands(image: str) -> None:
+    assert discover([pod({"image": image})])[0] == NamedImage("Pod/x", "main", image)
+
+
+def test_a_schema_that_describes_containers_names_no_image() -> None:
+    schema = {"properties": {"containers": {"type": "array", "items": {"type": "object"}}}}
+    assert discover([thing("CustomResourceDefinition", spec=schema)]) == []
 
 
 @pytest.mark.parametrize(
@@ -83,6 +125,55 @@ def test_an_image_is_found_where_it_hides(item: dict[str, Any], place: str, how:
     assert found([thing("List", items=[item])]) == [(IMAGE, place, how)]
 
 
+@pytest.mark.parametrize(
+    ("item", "how"),
+    [
+        (pod({"args": ["--reloader-image=busybox:1.36"]}), "argument"),
+        (pod({"args": ["--reloader-image", "busybox:1.36"]}), "argument"),
+        (pod({"env": [{"name": "SIDECAR_IMAGE", "value": "busybox:1.36"}]}), "environment"),
+        (thing("Mesh", spec={"proxyImage": "busybox:1.36"}), "setting"),
+        (thing("Puller", spec={"images": ["busybox:1.36"]}), "setting"),
+        (
+            thing("Mesh", metadata={"name": "x", "annotations": {"a/proxyImage": "busybox:1.36"}}),
+            "annotation",
+        ),
+        (thing("Mesh", spec={"image": {"repository": "busybox", "tag": 1.36}}), "image in pieces"),
+        (
+            thing("Mesh", spec={"initContainers": {"first": {"image": "busybox:1.36"}}}),
+            "image field",
+        ),
+        (
+            thing("ConfigMap", data={"a.yaml": "a: b\npod:\n  - image: busybox:1.36 # now\n"}),
+            "line of a text",
+        ),
+        (
+            thing("ConfigMap", data={"a.toml": '[run]\nhelper_image = "busybox:1.36"\n'}),
+            "line of a text",
+        ),
+        (
+            thing("ConfigMap", data={"a.json": '{"a": 1, "image": "busybox:1.36", "b": 2}'}),
+            "line of a text",
+        ),
+        (
+            pod({"command": ["sh", "-c", "kubectl run x --image=busybox:1.36; true"]}),
+            "line of a text",
+        ),
+    ],
+)
+def test_what_is_called_an_image_may_leave_the_host_out(item: dict[str, Any], how: str) -> None:
+    assert [(f[0], f[2]) for f in found([item])] == [("busybox:1.36", how)]
+
+
+def test_a_tag_that_is_a_number_is_read_as_its_text() -> None:
+    for tag in (1, 1.25):
+        item = thing("Thing", spec={"repository": "quay.io/org/app", "tag": tag})
+        assert [f[0] for f in found([item])] == [f"quay.io/org/app:{tag}"]
+
+
+def test_a_transport_is_taken_off_a_setting() -> None:
+    assert found([pod({"args": [f"docker://{IMAGE}"]})])[0][0] == IMAGE
+
+
 def test_a_reference_by_digest_is_found_too() -> None:
     assert found([pod({"args": [f"--x={PINNED}"]})])[0][0] == PINNED
 
@@ -105,6 +196,17 @@ def test_a_place_for_images_may_leave_the_host_out(item: dict[str, Any], image: 
         pod({"env": [{"name": "A", "value": "org/app:1"}, {"name": "B", "value": "v1"}]}),
         pod({"args": ["--listen=0.0.0.0:80", "--path=/a/b:ro", "--url=http://quay.io/a:1"]}),
         pod({"args": ["echo quay.io/org/app:1.0 is an image"]}),
+        pod({"args": ["--image-registry=registry:5000", "--image-pull-policy=Always"]}),
+        pod({"args": ["--model", "s3://bucket/image:1", "--limit-mm-per-prompt=image=1,video=2"]}),
+        thing(
+            "Thing", spec={"imageDigest": "sha256:" + "c" * 64, "imageRegistry": "localhost:5000"}
+        ),
+        thing("Source", spec={"repository": "org/code", "tag": "v1"}),
+        thing("NetworkPolicy", spec={"cidr": "10.0.0.0/8:1"}),
+        thing(
+            "ConfigMap", data={"a.yaml": "# image: busybox:1.36\nimage: {{ x }}\nimage: busybox"}
+        ),
+        thing("ConfigMap", data={"run": "image: $REGISTRY/busybox:1.36\nimage: a/b:1-${TAG}\n"}),
         thing("RoleBinding", roleRef={"apiGroup": "rbac.authorization.k8s.io", "name": "a"}),
         thing("Machine", spec={"image": "ubuntu-22"}),
         thing("Chart", spec={"repository": "quay.io/charts", "version": "1.0"}),
@@ -152,6 +254,22 @@ def test_what_looks_like_an_image_in_a_longer_text_is_mentioned() -> None:
     assert mentioned([item], discover([thing("X", a=IMAGE, b=PINNED)])) == []
 
 
+def test_a_lone_word_called_an_image_is_mentioned() -> None:
+    item = thing("Machine", spec={"image": "ubuntu-22", "b": {"image": "x", "repository": "y"}})
+    assert [(m.image, m.container) for m in mentioned([item], [])] == [("ubuntu-22", "spec.image")]
+
+
+def test_a_definition_that_names_no_field_is_refused() -> None:
+    annotations = {"bundle/image-fields": "spec..tool"}
+    definition = thing(
+        "CustomResourceDefinition",
+        metadata={"name": "d", "annotations": annotations},
+        spec={"names": {"kind": "Backup"}},
+    )
+    with pytest.raises(MalformedError, match="CustomResourceDefinition/d: annotation"):
+        discover([definition])
+
+
 def test_annotations_that_list_images_are_read() -> None:
     assert annotated_images([{"name": "a", "image": "x/y:1"}, {"image": "b"}]) == ["x/y:1", "b"]
 
@@ -163,7 +281,7 @@ def test_annotations_that_list_something_else_are_refused(value: object) -> None
 
 
 def test_a_tree_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_discovery, "_MAX_VALUES", 1000)
+    monkeypatch.setattr(rendered_objects, "_MAX_VALUES", 1000)
     tree: Any = ["a"]
     for _ in range(40):  # as anchors make it: 2^40 texts in forty lines
         tree = [tree, tree]

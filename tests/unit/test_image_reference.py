@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bundler.image_reference import ImageField, covers, is_complete, parse_reference
+from bundler.image_reference import ImageField, covers, is_complete, is_tagged, parse_reference
 
 HEX = "sha256:" + "a" * 64
 OTHER = "sha256:" + "b" * 64
@@ -17,7 +17,6 @@ OTHER = "sha256:" + "b" * 64
         ("busybox:1.36", "docker.io/library/busybox:1.36"),
         ("prom/prometheus:v2", "docker.io/prom/prometheus:v2"),
         ("index.docker.io/busybox:1", "docker.io/library/busybox:1"),
-        ("docker://quay.io/a/b:1", "quay.io/a/b:1"),
         ("quay.io/a/b", "quay.io/a/b:latest"),
         ("localhost/a:1", "localhost/a:1"),
         ("registry:5000/a__b/c:1", "registry:5000/a__b/c:1"),
@@ -38,6 +37,9 @@ def test_references_are_read_as_a_runtime_reads_them(text: str, source: str) -> 
         "quay.io/a:",
         "quay.io/a@sha256:short",
         "https://quay.io/a:1",
+        "docker://quay.io/a:1",
+        " quay.io/a:1",
+        "${IMAGE}",
         "quay.io//a:1",
         "{{ .image }}",
         "a b",
@@ -52,7 +54,16 @@ def test_what_is_no_reference_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["quay.io/a:1", f"quay.io/a/b@{HEX}", "localhost/a:1", "10.0.0.1:5000/a:1"]
+    "text",
+    [
+        "quay.io/a:1",
+        f"quay.io/a/b@{HEX}",
+        "localhost/a:1",
+        "10.0.0.1:5000/a:1",
+        "registry.local/a:v1",
+        "registry.kube-system.svc.cluster.local:5000/a:1",
+        f"registry.local/a@{HEX}",
+    ],
 )
 def test_a_host_and_a_tag_or_digest_make_a_reference_complete(text: str) -> None:
     assert is_complete(text)
@@ -71,11 +82,40 @@ def test_a_host_and_a_tag_or_digest_make_a_reference_complete(text: str) -> None
         "example.com:80",
         "kubernetes.io/os",
         "/etc/a.d/b:ro",
+        "10.0.0.0/8:1",
+        "2024.01.01/12:30",
+        "model2.5/base:large",
+        "web.shop.svc.cluster.local/api:80",
+        "web.shop.svc/api:80",
         "a.b/c d:1",
     ],
 )
 def test_other_settings_are_not_taken_for_complete_references(text: str) -> None:
     assert not is_complete(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["busybox:1.36", "istio/proxyv2:1", "alpine:20230901", f"a/b@{HEX}", "quay.io/a:1"]
+)
+def test_a_tag_or_a_digest_tells_a_reference_from_a_word(text: str) -> None:
+    assert is_tagged(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "busybox",
+        "org/app",
+        "localhost:5000",
+        "registry:5000",
+        "a.example.com:443",
+        HEX,
+        "A:1",
+        "a:",
+    ],
+)
+def test_words_hosts_with_ports_and_digests_are_not_tagged(text: str) -> None:
+    assert not is_tagged(text)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bundler.archive import oci_walk
-from bundler.archive.image_tree import ImageTree, TreeManifest, read_image_tree
+from bundler.archive.image_tree import ImageTree, TreeManifest, read_image_tree, require_manifests
 from bundler.archive.oci import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, read_layout
 from bundler.digest import Digest
 from bundler.errors import ContentError, MalformedError
@@ -557,7 +557,7 @@ def test_nothing_else_lies_in_the_archive(maker: LayoutMaker, path: str, content
 
 
 def test_blobs_are_counted(maker: LayoutMaker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(oci_walk, "_MAX_BLOBS", 3)
+    monkeypatch.setattr(oci_walk, "MAX_BLOBS", 3)
     name(maker, maker.manifest([maker.layer({"a": b"1"})]))
     archive, image = packed(maker)
     archive.tree(image)
@@ -574,7 +574,7 @@ def test_manifests_and_configs_are_limited_together(
     name(maker, maker.index([maker.manifest([], shared, n=n) for n in range(20)]))
     archive, image = packed(maker)
     assert len(archive.tree(image).manifests) == 21
-    monkeypatch.setattr(oci_walk, "_MAX_TREE_BYTES", 100_000)
+    monkeypatch.setattr(oci_walk, "MAX_TREE_BYTES", 100_000)
     archive, image = packed(maker)
     told, _ = refusal(archive, image, MalformedError)
     assert "expected at most 100000 bytes of manifests and configs, got" in told
@@ -585,3 +585,33 @@ def test_a_tree_can_be_made_of_its_manifests_alone() -> None:
     blob = Blob(digest=Digest(HEX), size=1)
     tree = ImageTree((TreeManifest(Digest(HEX), OCI_MANIFEST, b"", (blob,)),))
     assert tree.blobs == (blob,)
+
+
+def test_what_is_attached_to_a_layer_is_refused(maker: LayoutMaker, tmp_path: Path) -> None:
+    layer, config = maker.layer({"a": b"1"}), maker.config()
+    name(maker, maker.manifest([layer], config))
+    archive, image = packed(maker)
+    running = image, archive.tree(image)
+    other = LayoutMaker(tmp_path / "signature")
+    signature(other)
+    about_archive, about = packed(other, ())
+    tree = about_archive.tree(about)
+    require_manifests([running, (replace(about, subject=image.digest), tree)])
+    elsewhere = replace(about.tag, name="another")
+    require_manifests([running, (replace(about, subject=digest_of(layer), tag=elsewhere), tree)])
+    for wrong in (layer, config):
+        told = f"expected its subject {wrong['digest']} to be a manifest, got a config or layer"
+        with pytest.raises(MalformedError, match=told):
+            require_manifests([running, (replace(about, subject=digest_of(wrong)), tree)])
+
+
+def test_a_platform_that_is_no_platform_is_refused(maker: LayoutMaker) -> None:
+    name(maker, maker.manifest([maker.layer({"a": b"1"})], maker.config(architecture="a b")))
+    archive, image = packed(maker)
+    assert "not a platform: 'linux/a b'" in refusal(archive, image, MalformedError)[0]
+
+
+def test_an_image_that_is_attached_to_another_is_for_any_platform(maker: LayoutMaker) -> None:
+    name(maker, maker.manifest([maker.layer({"a": b"1"})]))
+    archive, image = packed(maker, ())
+    assert archive.tree(image).manifests[-1].digest == image.digest

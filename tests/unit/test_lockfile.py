@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 
 from bundler.digest import Digest
 from bundler.errors import MalformedError, NotFoundError
+from bundler.lock_images import LockedAttached, LockedImage
 from bundler.lockfile import (
     Lock,
-    LockedAttached,
     LockedChart,
     LockedCheckpoint,
     LockedFile,
-    LockedImage,
     check_lock,
     decode_lock,
     encode_lock,
@@ -28,7 +27,7 @@ from bundler.lockfile import (
 )
 from bundler.manifest import Release
 from bundler.reference import ImageTag
-from bundler.source import RegistrySource
+from bundler.source import FetchOptions, RegistrySource
 from bundler.spec import ChartSpec, CheckpointSpec, ImageSpec, Spec
 
 SOME, OTHER = Digest.of(b"some"), Digest.of(b"other")
@@ -159,12 +158,12 @@ def without(spec: Spec) -> list[tuple[Spec, str]]:
         (replace(spec, images=()), "image atlas:1.2: spec says nothing"),
         (replace(spec, images=(moved,)), "image atlas:1.2: spec says docker://b.example"),
         (
-            replace(spec, images=(replace(image, platform=None),)),
+            replace(spec, images=(replace(image, fetch=FetchOptions(platform=None)),)),
             "spec says docker://a.example/atlas:1.2 for all, "
             "lock says docker://a.example/atlas:1.2 for linux/amd64",
         ),
         (
-            replace(spec, images=(replace(image, attached=False),)),
+            replace(spec, images=(replace(image, fetch=FetchOptions(attached=False)),)),
             "for linux/amd64 without what is attached, lock says",
         ),
         (

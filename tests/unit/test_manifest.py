@@ -223,14 +223,16 @@ FILES, FILE = ("checkpoints", "files"), ("bundle", "files")
             lambda whole: whole["images"][0]["blobs"].append(whole["images"][0]["blobs"][-1]),
             "blobs: not sorted, or one stands there twice",
         ),
-        (put("images", "platforms", value=[]), "expected a platform or a subject, got neither"),
+        (put("images", "platforms", value=[]), "expected platforms or a subject, got neither"),
         (put("images", "subject", value="1" * 64), "not a sha256 digest"),
-        (put("images", "subject", value=str(ONE)), "in no other archive of atlas"),
-        (put("images", "platforms", value=["b", "a"]), "platforms: not sorted"),
-        (put("images", "platforms", value=["a", "a"]), "or one stands there twice"),
-        (put("images", "platforms", value=[""]), "text is empty"),
+        (put("images", "subject", value=str(ONE)), "expected platforms or a subject, got both"),
+        (put("images", "platforms", value=["b/b", "a/a"]), "platforms: not sorted"),
+        (put("images", "platforms", value=["a/a", "a/a"]), "or one stands there twice"),
+        (put("images", "platforms", value=["linux"]), "not a platform: 'linux'; expected OS/ARCH"),
+        (put("images", "platforms", value=["a/b/c/d"]), "not a platform: 'a/b/c/d'"),
+        (put("images", "platforms", value=[""]), "not a platform: ''"),
         (put("images", "platforms", value=["a" * 4097]), r"platforms\[0\]: expected at most 4096"),
-        (put("images", "platforms", value=["\x1b[2J"]), "control character"),
+        (put("images", "platforms", value=["\x1b[2J"]), r"not a platform: '.?.?x1b"),
         (
             put("images", "source", value="\x1b[2J"),
             "source: text is empty or has a control character",
@@ -282,20 +284,91 @@ def test_a_manifest_that_breaks_a_rule_is_refused(edit: Edit, complaint: str) ->
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_about_an_image_may_have_no_platform_and_names_it() -> None:
-    image = MANIFEST.images[0]
-    tag = ImageTag("atlas", f"sha256-{TWO.hex}.sig")
-    about = replace(image, tag=tag, platforms=(), subject=TWO, digest=ONE)
-    file = BundleFile(path=tag.archive_path, offset=1024, size=9, digest=ONE)
-    files = (*BUNDLE.files[:2], file, *BUNDLE.files[2:])
-    bundle = replace(BUNDLE, files=files)
-    manifest = replace(MANIFEST, images=(image, about), bundle=bundle)
+def with_images(*images: Image) -> Manifest:
+    """Give the manifest with these images, each with an archive in the bundle."""
+    files = {file.path: file for file in BUNDLE.files}
+    for image in images:
+        path = image.tag.archive_path
+        files[path] = BundleFile(path=path, offset=1024, size=9, digest=ONE)
+    bundle = replace(BUNDLE, files=tuple(files[path] for path in sorted(files)))
+    return replace(MANIFEST, images=images, bundle=bundle)
+
+
+def about(subject: Digest, text: str, *, name: str = "atlas", **more: Any) -> Image:
+    """Give what is attached to a manifest."""
+    digest = Digest.of(text.encode())
+    return Image(
+        tag=ImageTag(name, f"sha256-{subject.hex}{text}"),
+        digest=digest,
+        source="docker://registry.example.com/atlas:x",
+        source_digest=digest,
+        platforms=(),
+        blobs=tuple(sorted((Blob(digest=digest, size=1), *more.pop("blobs", ())), key=by_digest)),
+        subject=subject,
+        **more,
+    )
+
+
+def by_digest(blob: Blob) -> Digest:
+    return blob.digest
+
+
+ATLAS = MANIFEST.images[0]
+
+
+def test_what_is_about_an_image_has_no_platform_and_leads_to_it() -> None:
+    signature = about(TWO, ".sig")
+    manifest = with_images(about(signature.digest, ".att"), ATLAS, signature)
     content = encode_manifest(manifest)
     assert decode_manifest(content) == manifest
-    assert json.loads(content)["images"][1]["subject"] == str(TWO)
-    other = replace(about, tag=ImageTag("atlas2", tag.tag))
-    with pytest.raises(ValueError, match="in no other archive of atlas2"):
-        replace(manifest, images=(image, other))
+    assert json.loads(content)["images"][2]["subject"] == str(TWO)
+    assert manifest.running == (ATLAS,)
+
+
+def circle() -> tuple[Image, Image]:
+    """Give two signatures, each of the other."""
+    first, second = (about(TWO, text) for text in (".sig", ".att"))
+    return replace(first, subject=second.digest), replace(second, subject=first.digest)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        (ATLAS, about(THREE, ".sig")),
+        (ATLAS, about(TWO, ".sig", name="atlas2")),
+        (about(TWO, ".sig"),),
+        (ATLAS, *circle()),
+        (ATLAS, replace(about(TWO, ".sig"), subject=about(TWO, ".sig").digest)),
+        (
+            replace(ATLAS, blobs=(*ATLAS.blobs, Blob(digest=THREE, size=(4 << 20) + 1))),
+            about(THREE, ".sig"),
+        ),
+    ],
+    ids=["nothing", "another name", "no image", "each other", "itself", "too large"],
+)
+def test_what_does_not_lead_to_an_image_that_runs_is_refused(images: tuple[Image, ...]) -> None:
+    with pytest.raises(ValueError, match=r"is no manifest of an image of atlas2? that runs, nor"):
+        with_images(*images)
+
+
+@pytest.mark.parametrize("names", [(), ("inference", "other")])
+def test_a_release_has_one_chart_of_its_own(names: tuple[str, ...]) -> None:
+    [chart] = MANIFEST.charts
+    charts = tuple(replace(chart, name=name) for name in names)
+    got = ", ".join(names) or "none"
+    with pytest.raises(ValueError, match=f"charts: expected one that is a directory, got {got}"):
+        replace(MANIFEST, charts=charts)
+
+
+@pytest.mark.parametrize(
+    "values", ["README.md", "charts/x.yaml", "x.values.yaml", "a/b.values.yaml"]
+)
+def test_values_of_a_chart_lie_beside_its_archive(values: str) -> None:
+    chart = Chart(
+        name="x", version="1", path="charts/x-1.tgz", digest=ONE, values="charts/x.values.yaml"
+    )
+    with pytest.raises(ValueError, match=r"values: expected charts/\*\.values\.yaml, beside"):
+        replace(chart, values=values)
 
 
 def test_no_two_archives_have_one_name() -> None:

@@ -289,7 +289,7 @@ def test_an_image_that_is_named_a_million_times_is_read_once(maker: LayoutMaker)
 
 
 def test_blobs_are_counted(maker: LayoutMaker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(oci_walk, "_MAX_BLOBS", 3)
+    monkeypatch.setattr(oci_walk, "MAX_BLOBS", 3)
     maker.name(maker.manifest([maker.layer({"a": b"1"})]))
     assert len(read_layout(maker.directory).blobs) == 3
     maker.name(maker.manifest([maker.layer({"a": b"1"}), maker.layer({"a": b"2"})]))

@@ -7,10 +7,8 @@ from dataclasses import replace
 import pytest
 
 from bundler.digest import Digest
-from bundler.errors import MalformedError
 from bundler.manifest import Manifest
 from bundler.manifest_codec import decode_manifest
-from bundler.publish.chart import own_chart
 from tests.small_release import DATA
 
 
@@ -32,10 +30,9 @@ def with_other() -> Manifest:
 
 
 def test_a_chart_of_others_is_not_installed() -> None:
-    assert own_chart(with_other()).name == "inference"
+    assert with_other().own_chart.name == "inference"
 
 
 def test_a_release_without_a_chart_of_its_own_is_refused() -> None:
-    only = replace(with_other(), charts=with_other().charts[:1])
-    with pytest.raises(MalformedError, match="one chart of its own, got none"):
-        own_chart(only)
+    with pytest.raises(ValueError, match="expected one that is a directory, got none"):
+        replace(with_other(), charts=with_other().charts[:1])

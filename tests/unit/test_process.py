@@ -23,8 +23,25 @@ def test_each_way_to_fail_has_its_error() -> None:
     with pytest.raises(ToolError, match=r"did not end within 0\.2 s"):
         run(SLEEP, timeout=0.2)
     with pytest.raises(ToolFailedError) as caught:
-        run([sys.executable, "-c", "import sys; sys.exit('no')"])
-    assert caught.value.stderr == "no\n"
+        run([sys.executable, "-c", "import sys; print('output'); sys.exit('no')"])
+    assert (caught.value.stderr, caught.value.stdout) == ("no\n", "output\n")
+    assert "output" not in str(caught.value)
+
+
+def test_a_program_may_not_write_without_end() -> None:
+    for stream in ("stdout", "stderr"):
+        script = f"import sys\nwhile True: sys.{stream}.write('x' * 65536)"
+        with pytest.raises(ToolFailedError, match="wrote more than 1000000 bytes"):
+            run([sys.executable, "-c", script], limit=1_000_000, timeout=60)
+    script = "print('x' * 999_999)"
+    assert len(run([sys.executable, "-c", script], limit=1_000_000)) == 1_000_000
+
+
+def test_more_input_than_a_pipe_holds_is_written_while_the_output_is_read() -> None:
+    script = "import sys; sys.stdout.write(sys.stdin.read())"
+    text = b"x" * 3_000_000
+    assert run([sys.executable, "-c", script], stdin=text, timeout=60) == text.decode()
+    assert run([sys.executable, "-c", "pass"], stdin=text, timeout=60) == ""
 
 
 def test_a_program_that_a_thread_waits_for_can_be_ended() -> None:

@@ -18,9 +18,20 @@ NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 @dataclass
 class Sleeper:
     slept: list[float] = field(default_factory=list)
+    time: float = 0.0
 
     def patience(self, draw: float = 1.0, **limits: float | int) -> Patience:
-        return Patience(sleep=self.slept.append, draw=lambda: draw, now=lambda: NOW, **limits)  # type: ignore[arg-type]  # a test's shorthand
+        return Patience(
+            sleep=self.sleep,
+            draw=lambda: draw,
+            now=lambda: NOW,
+            clock=lambda: self.time,
+            **limits,  # type: ignore[arg-type]  # a test's shorthand
+        )
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.time += seconds
 
 
 def test_waits_grow_twofold_up_to_the_longest() -> None:
@@ -48,14 +59,59 @@ def test_a_server_that_wants_more_time_than_the_budget_has_is_given_up_at_once()
     assert sleeper.slept == []
 
 
+def test_time_in_attempts_that_failed_is_of_the_budget() -> None:
+    sleeper = Sleeper()
+    tries = Tries(sleeper.patience(draw=0.0, budget=100))
+    for seconds, again in ((60, True), (30, True), (20, False)):
+        sleeper.time += seconds
+        assert tries.again() == again
+    assert tries.spent == 110
+
+
+def test_time_in_which_bytes_flow_is_not() -> None:
+    sleeper = Sleeper()
+    tries = Tries(sleeper.patience(draw=0.0, budget=100))
+    sleeper.time += 1_000_000
+    tries.flows()
+    sleeper.time += 60
+    assert tries.again()
+    assert tries.spent == 60
+
+
+def test_a_server_that_we_never_met_gets_fewer_tries() -> None:
+    tries = Tries(Sleeper().patience())
+    assert [tries.again(most=3) for _ in range(3)] == [True, True, False]
+
+
 def test_progress_gives_all_tries_back() -> None:
     sleeper = Sleeper()
     tries = Tries(sleeper.patience(tries=2, base=1))
     assert tries.again()
     assert not tries.again()
-    tries.start_anew()
+    assert tries.reached(1 << 20, 5 << 20)
     assert tries.again()
     assert sleeper.slept == [1, 1]
+
+
+def test_a_mebibyte_is_progress_and_so_is_the_rest() -> None:
+    tries = Tries(Sleeper().patience())
+    size = (3 << 20) + 7
+    found = [tries.reached(at, size) for at in (0, 2, (1 << 20) - 1, 1 << 20, 1 << 20)]
+    assert found == [False, False, False, True, False]
+    assert [tries.reached(at, size) for at in (3 << 20, size - 1, size, size)] == [
+        True,
+        False,
+        True,
+        False,
+    ]
+
+
+def test_what_was_reached_before_is_no_progress() -> None:
+    tries = Tries(Sleeper().patience())
+    assert tries.reached(4 << 20, 9 << 20)
+    assert not tries.reached(2 << 20, 9 << 20)
+    assert not tries.reached(4 << 20, 9 << 20)
+    assert tries.reached(5 << 20, 9 << 20)
 
 
 @pytest.mark.parametrize(
@@ -89,15 +145,15 @@ def test_we_never_come_back_before_we_are_asked_to() -> None:
 @given(st.lists(st.one_of(st.none(), st.floats(0, 1000)), max_size=50), st.floats(0, 0.999))
 def test_all_waits_together_stay_in_the_budget(asked: list[float | None], draw: float) -> None:
     patience = Sleeper().patience(draw=draw, budget=100)
-    waited = 0.0
+    spent = 0.0
     for number, seconds in enumerate(asked, start=1):
-        wait = next_wait(patience, number, waited, seconds)
+        wait = next_wait(patience, number, spent, seconds)
         if wait is None:
             break
         assert wait >= (seconds or 0.0)
-        waited += wait
+        spent += wait
         assert number < patience.tries
-    assert waited <= patience.budget
+    assert spent <= patience.budget
 
 
 @given(st.text(max_size=40))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -172,6 +173,8 @@ def test_a_survey_knows_what_is_whole_and_what_is_wrong(
     found = Survey(sizes=places, manifests=frozenset(item.manifest_places))
     assert found.has_all(item) is whole
     assert not Survey(sizes=places).has_all(item)
+    assert not found.is_whole(item)
+    assert replace(found, tags={item.image.tag: item.image.digest}).is_whole(item) is whole
     assert [text.split(" at the")[0] for text in found.wrong_sizes(item)] == wrong
 
 

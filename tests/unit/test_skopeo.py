@@ -32,6 +32,7 @@ class Answers:
         stdin: bytes = b"",
         env: Mapping[str, str] | None = None,
         timeout: float | None = None,
+        limit: int = 0,
     ) -> str:
         return self.text
 
@@ -45,6 +46,7 @@ def test_a_copy_that_never_ends_is_ended_after_hours(tmp_path: Path) -> None:
         stdin: bytes = b"",
         env: Mapping[str, str] | None = None,
         timeout: float | None = None,
+        limit: int = 0,
     ) -> str:
         seen.append(timeout)
         raise ToolFailedError(argv, 1, "no")

@@ -48,7 +48,7 @@ def test_a_spec_is_read_with_its_defaults() -> None:
     assert spec.release.directory == "demo-2026.11.0"
     assert spec.mtime == 1793491200
     assert [image.tag for image in spec.images] == [ImageTag("atlas", "1.2")]
-    assert spec.images[0].plain_http is False
+    assert spec.images[0].fetch.plain_http is False
     assert spec.chart.version == "2026.11.0"
     assert spec.scripts == ("../scripts/upload_images.sh",)
     assert spec.checkpoints[0].root == "tiny_1"
@@ -225,10 +225,10 @@ def test_a_platform_has_the_name_that_go_has_for_it() -> None:
 
 
 def test_an_image_is_taken_for_one_platform_with_what_is_attached_unless_told() -> None:
-    plain = read(with_image("platform: linux/amd64")).images[0]
-    assert plain == read(SPEC).images[0]
+    plain = read(with_image("platform: linux/amd64")).images[0].fetch
+    assert plain == read(SPEC).images[0].fetch
     assert (plain.platform_text, plain.attached) == ("linux/amd64", True)
-    other = read(with_image("platform: all, attached: false")).images[0]
+    other = read(with_image("platform: all, attached: false")).images[0].fetch
     assert (other.platform, other.platform_text, other.attached) == (None, "all", False)
 
 

@@ -16,10 +16,12 @@ from bundler.lock_charts import (
     LockedValues,
     describe_chart,
 )
-from bundler.lockfile import LockedImage, check_lock, decode_lock, encode_lock
+from bundler.lock_images import LockedImage
+from bundler.lockfile import check_lock, decode_lock, encode_lock
 from bundler.manifest import Chart
-from bundler.manifest_charts import ChartRules, from_chart, to_chart
+from bundler.manifest_charts import ChartRules, NotImage, from_chart, to_chart
 from bundler.reference import ImageTag
+from bundler.source import FetchOptions
 from bundler.spec_charts import ThirdPartyChart, read_third_party_chart
 from tests.unit.test_lockfile import LOCK, SPEC
 
@@ -29,7 +31,7 @@ RULES = ChartRules(
     api_versions=("monitoring.coreos.com/v1", "g/v1/Kind"),
     image_fields=(ImageField.parse("Backup:spec.tool"),),
     starts_later=("q.io/later:1",),
-    not_images=("q.io/no:1",),
+    not_images=(NotImage("q.io/no:1", "a host and port"),),
 )
 FULL = {
     "source": "charts/a-1.tgz",
@@ -62,9 +64,7 @@ def test_every_field_is_read() -> None:
         values="a.yaml",
         rules=RULES,
         names={"q.io/x:1": "app", "q.io/y:1": "app-y:2"},
-        platform=None,
-        attached=False,
-        plain_http=True,
+        fetch=FetchOptions(platform=None, attached=False, plain_http=True),
     )
 
 
@@ -83,6 +83,11 @@ def test_little_is_needed() -> None:
         ({"startsLater": ["not a reference"]}, "not a reference"),
         ({"imageFields": ["x"]}, "not a field"),
         ({"notImages": [{"image": "a"}]}, "reason"),
+        ({"notImages": [{"image": "a", "reason": "b"}, {"image": "a", "reason": "c"}]}, "twice"),
+        (
+            {"startsLater": ["a"], "notImages": [{"image": "a", "reason": "b"}]},
+            "in startsLater, and in notImages too",
+        ),
         ({"names": {"q.io/x:1": "A"}}, "not an image name"),
         ({"names": {"no reference": "a"}}, "not a reference"),
         ({"names": {"q.io/x:1": "app:a__b"}}, "not an image tag"),
@@ -138,8 +143,8 @@ def test_a_lock_of_other_charts_is_refused() -> None:
         replace(CHART, rules=replace(RULES, starts_later=())),
         replace(CHART, rules=replace(RULES, kube_version=None)),
         replace(CHART, names={"q.io/xx:1": "another"}),
-        replace(CHART, platform=None),
-        replace(CHART, attached=False),
+        replace(CHART, fetch=FetchOptions(platform=None)),
+        replace(CHART, fetch=FetchOptions(attached=False)),
     ):
         with pytest.raises(MalformedError) as caught:
             check_lock(lock, replace(spec, charts=(other,)), name="lock")

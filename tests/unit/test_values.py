@@ -9,7 +9,7 @@ import pytest
 from bundler.digest import Digest
 from bundler.errors import CheckError, MalformedError
 from bundler.manifest import Blob, BundleFile, Image, Manifest, Model
-from bundler.publish.closure import check_closure
+from bundler.publish.closure import check_closure, check_installed
 from bundler.publish.layout import lay_out, pinned_image
 from bundler.publish.values import encode_values, make_values
 from bundler.reference import ImageTag, S3Prefix
@@ -24,6 +24,7 @@ from bundler.target import (
     Target,
 )
 from bundler.yamltext import read_yaml
+from tests import own_chart
 from tests.unit.small_files import SOME, small_manifest
 
 MANIFEST_DIGEST = Digest.of(b"manifest")
@@ -61,7 +62,7 @@ def manifest() -> Manifest:
     return replace(
         base,
         images=images,
-        bundle=replace(base.bundle, files=files),
+        bundle=replace(base.bundle, files=(own_chart.FILE, *files)),
         models=(*base.models, second),
     )
 
@@ -224,6 +225,27 @@ def test_the_closure_refuses_all_but_signed_images_by_digest(stranger: str) -> N
     good = pinned_image(HOST, manifest().images[0])
     with pytest.raises(CheckError, match=r"Deployment/d, c1: "):
         check_closure([deployment(good, stranger)], manifest(), HOST)
+
+
+@pytest.mark.parametrize(
+    ("item", "place"),
+    [
+        ({"kind": "Engine", "spec": {"image": "docker.io/spy:1"}}, "Engine/x, spec.image"),
+        ({"kind": "ConfigMap", "data": {"a": "docker.io/spy:1"}}, "ConfigMap/x, data.a"),
+        (
+            {"kind": "Pod", "spec": {"containers": [{"args": ["--image=docker.io/spy:1"]}]}},
+            r"Pod/x, spec\.containers\[0\]\.args\[0\]",
+        ),
+    ],
+)
+def test_the_closure_refuses_settings_that_name_other_images(
+    item: dict[str, Any], place: str
+) -> None:
+    stranger = {**item, "metadata": {"name": "x"}}
+    for check in (check_closure, check_installed):
+        with pytest.raises(CheckError, match=rf"{place}: docker\.io/spy:1") as caught:
+            check([stranger], manifest(), HOST)
+        assert caught.value.exit_status == 8
 
 
 @pytest.mark.parametrize("text", ["1e3", "007", "0x10", "12:30", "2026-11-01", "y", "No", ".5"])

@@ -1,0 +1,26 @@
+"""Room on a disk, known to be there before anything is written."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from bundler.archive.trouble import blaming
+from bundler.errors import WorldError, printable
+from bundler.sizes import size_text
+
+
+def require_room(directory: Path, need: int, *, hint: str) -> None:
+    """Refuse to begin what a disk will not hold; a file system that cannot say is believed.
+
+    Raises:
+        WorldError: It has less than ``need`` bytes; the message has both numbers.
+    """
+    with blaming(directory):
+        disk = os.statvfs(directory)
+    have = disk.f_bavail * disk.f_frsize
+    if disk.f_blocks and need > have:
+        raise WorldError(
+            f"{printable(str(directory))}: {size_text(need)} still to come, {size_text(have)} free",
+            hint=hint,
+        )

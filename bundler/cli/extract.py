@@ -1,0 +1,82 @@
+"""``bundle extract``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bundler.cli.opening import read_keys, utc_now
+from bundler.cli.options import (
+    ANY_PATH,
+    NEW_PATH,
+    json_option,
+    key_option,
+    print_json,
+    release_dir_option,
+    volumes_option,
+)
+from bundler.cli.render import Watcher
+from bundler.extract import Extracted, extract
+from bundler.sizes import size_text
+
+
+@click.command()
+@click.argument("path", type=ANY_PATH)
+@click.argument("destination", type=NEW_PATH)
+@key_option
+@release_dir_option
+@volumes_option
+@click.option("--only", metavar="NAME", help="Which archive, where PATH is a release.")
+@click.option("--allow-expired", is_flag=True, help="Extract an expired release too, and say so.")
+@json_option
+def command(
+    path: Path,
+    destination: Path,
+    key_files: tuple[Path, ...],
+    release_dir: Path | None,
+    volumes: tuple[Path, ...],
+    only: str | None,
+    allow_expired: bool,
+    as_json: bool,
+) -> None:
+    """Unpack a checkpoint or the bundle to a directory, verified.
+
+    PATH is an archive, a volume of one, or a release directory with --only. What is in the
+    archive's top directory comes to lie in DESTINATION. A file is there when all of it is right,
+    and not before; run again to go on. Works on disks, PVCs and NFS.
+    """
+    with Watcher() as emit:
+        done = extract(
+            path,
+            destination,
+            read_keys(key_files),
+            now=utc_now(),
+            only=only,
+            release_dir=release_dir,
+            elsewhere=volumes,
+            allow_expired=allow_expired,
+            emit=emit,
+        )
+    if done.expired:
+        click.echo(f"note: {done.expired}", err=True)
+    if as_json:
+        print_json(_to_dict(done, destination))
+        return
+    keys = ", ".join(done.signatures)
+    click.echo(
+        f"{destination}: {done.files} files of {done.archive}, {size_text(done.size)}, as signed "
+        f"by {keys}; {size_text(done.written)} written"
+    )
+
+
+def _to_dict(done: Extracted, destination: Path) -> dict[str, object]:
+    return {
+        "destination": str(destination),
+        "archive": done.archive,
+        "release": done.release,
+        "signatures": list(done.signatures),
+        "files": done.files,
+        "bytes": done.size,
+        "writtenBytes": done.written,
+    }

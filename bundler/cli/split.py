@@ -1,0 +1,91 @@
+"""``bundle split``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bundler.cli.opening import read_keys
+from bundler.cli.options import DIRECTORY, json_option, key_option, print_json
+from bundler.cli.render import Watcher
+from bundler.sizes import parse_size, size_text
+from bundler.split import MEDIA, Cut, split_release
+
+
+def _media(_ctx: click.Context, _param: click.Parameter, text: str) -> int:
+    try:
+        return MEDIA.get(text.lower()) or parse_size(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}, or one of {', '.join(MEDIA)}") from error
+
+
+@click.command()
+@click.argument("release", type=DIRECTORY)
+@click.option(
+    "--media",
+    "volume_bytes",
+    required=True,
+    callback=_media,
+    metavar="|".join((*MEDIA, "SIZE")),
+    help="What a volume may have: a medium, or a size such as 23GiB.",
+)
+@click.option("-o", "--out", type=DIRECTORY, help="Where the volumes go, if not into RELEASE.")
+@click.option("--compress", type=click.Choice(["zstd"]), help="Make the volumes smaller.")
+@click.option(
+    "--remove-original",
+    is_flag=True,
+    help="Remove each archive that was cut, after its volumes were read again and are right.",
+)
+@key_option
+@json_option
+def command(
+    release: Path,
+    volume_bytes: int,
+    out: Path | None,
+    compress: str | None,
+    remove_original: bool,
+    key_files: tuple[Path, ...],
+    as_json: bool,
+) -> None:
+    """Cut the archives of a release into volumes that fit their media.
+
+    Before or after it is signed: nothing that is signed changes. Archives that fit are left as
+    they are. verify, inspect, extract and publish read volumes where they lie; `cat` in the order
+    of their names joins them (compressed ones go through `zstd -d`). Safe to run again.
+    """
+    with Watcher() as emit:
+        cuts = split_release(
+            release,
+            volume_bytes=volume_bytes,
+            out=out,
+            compress=compress is not None,
+            remove_original=remove_original,
+            keys=read_keys(key_files),
+            emit=emit,
+        )
+    if as_json:
+        print_json({"archives": [_to_dict(cut) for cut in cuts]})
+        return
+    for cut in cuts:
+        click.echo(_line(cut))
+
+
+def _line(cut: Cut) -> str:
+    if not cut.volumes:
+        return f"{cut.archive}: {size_text(cut.size)}, fits as it is"
+    there = ", there already" if cut.skipped else ""
+    return (
+        f"{cut.archive}: {size_text(cut.size)} in {len(cut.volumes)} volumes of "
+        f"{size_text(cut.stored)} together, {cut.volumes[0]} and so on{there}"
+    )
+
+
+def _to_dict(cut: Cut) -> dict[str, object]:
+    return {
+        "archive": cut.archive,
+        "size": cut.size,
+        "volumes": list(cut.volumes),
+        "stored": cut.stored,
+        "skipped": cut.skipped,
+    }
