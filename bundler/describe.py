@@ -115,7 +115,8 @@ class Description:
             found = self.volumes[archive]
             wrong = {fault.volume for fault in found.faults}
             bad = f", {len(wrong)} missing or wrong" if wrong else ""
-            return f"{len(found.volumes)} volumes{bad}"
+            count = len(found.volumes)
+            return f"{count} volume{'s' if count != 1 else ''}{bad}"
         return "yes" if archive in self.present else "no"
 
 

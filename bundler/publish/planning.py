@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from bundler.archive.bundle_files import BundleFiles, open_bundle_files
 from bundler.archive.checkpoint import check_structure
+from bundler.archive.volumes import VolumeSet
 from bundler.digest import Digest
 from bundler.errors import ContentError
 from bundler.events import Emit, Noted, ignore
@@ -140,14 +141,17 @@ def _checkpoint_steps(
 
 
 def _require_archives(release: TrustedRelease, layout: Layout, steps: Sequence[Step]) -> None:
-    """Refuse when an archive is absent that something is to be sent from."""
+    """Refuse when an archive, or a volume of it, is absent that something is to be sent from."""
     pending = {step.name for step in steps if step.state is State.TO_DO}
     absent = []
     for name, place in layout.checkpoints.items():
         checkpoint = release.manifest.checkpoint(name)
         needed = pending.intersection(place.key(file.path) for file in checkpoint.files)
-        if needed and release.place(checkpoint.archive) is None:
+        lies = release.place(checkpoint.archive) if needed else None
+        if needed and lies is None:
             absent.append(f"{checkpoint.archive}: absent, and {place} lacks {len(needed)} objects")
+        elif isinstance(lies, VolumeSet):
+            absent += map(str, lies.faults)
     if absent:
         raise ContentError(
             "; ".join(absent),

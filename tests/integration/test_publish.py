@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import re
 import resource
 import shutil
 import subprocess
@@ -40,6 +41,7 @@ from bundler.receipt import Receipt, decode_receipt
 from bundler.reference import ImageTag, S3Prefix
 from bundler.release import TrustedRelease, open_release, signature_name
 from bundler.signing.keys import new_key_pair, read_private_key
+from bundler.split import split_release
 from bundler.stores.base import (
     MissingRepository,
     ObjectStore,
@@ -592,6 +594,20 @@ def test_an_absent_archive_that_is_needed_is_named(
     (copy / "point_1.tar").unlink()
     with pytest.raises(ContentError, match=r"point_1\.tar: absent, and s3://.* lacks 4 objects"):
         site.plan(replace(small, directory=copy))
+
+
+def test_a_missing_volume_that_is_needed_is_named_before_anything_is_sent(
+    site: Site, tmp_path: Path, small: TrustedRelease
+) -> None:
+    copy = tmp_path / "volumes"
+    shutil.copytree(small.directory, copy)
+    split_release(copy, volume_bytes=8192, remove_original=True)
+    missing, *_ = sorted(copy.glob("point_1.tar.002-of-*"))
+    missing.unlink()
+    before = site.state()
+    with pytest.raises(ContentError, match=re.escape(missing.name)):
+        site.plan(replace(small, directory=copy))
+    assert site.state() == before
 
 
 def test_an_absent_archive_whose_checkpoint_is_there_is_fine(

@@ -132,6 +132,12 @@ def test_a_lock_is_read_as_it_was_written() -> None:
     assert decode_lock(encode_lock(lock), name="lock") == lock
 
 
+def test_a_lock_whose_image_is_no_reference_is_refused() -> None:
+    content = encode_lock(replace(LOCK, charts=(LOCKED,)))
+    with pytest.raises(MalformedError, match="not a reference"):
+        decode_lock(content.replace(b"q.io/x:1", b"q.io/X:1"), name="lock")
+
+
 def test_a_lock_of_other_charts_is_refused() -> None:
     image = replace(LOCKED.images[0], reference="q.io/xx:1")
     lock = replace(LOCK, images=(*LOCK.images, IMAGE), charts=(replace(LOCKED, images=(image,)),))
