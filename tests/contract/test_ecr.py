@@ -91,7 +91,7 @@ def site(moto: Aws, credentials: None) -> Iterator[Site]:
     """Run the front with an account that has no repository at all."""
     need(lambda: rehearsal.program("debian"))
     with rehearsal.registry() as behind, ecr_front(behind.url, moto.url) as front:
-        client = boto3.client("ecr", region_name=REGION, endpoint_url=moto.url)
+        client = boto3.Session().client("ecr", region_name=REGION, endpoint_url=moto.url)
         for each in client.describe_repositories()["repositories"]:
             client.delete_repository(repositoryName=each["repositoryName"], force=True)
         yield Site(front, client)
@@ -123,7 +123,7 @@ class _Contract(RegistryContract):
 
     @pytest.fixture
     def server(self, front: EcrFront, moto: Aws, credentials: None) -> Server:
-        site = Site(front, boto3.client("ecr", region_name=REGION, endpoint_url=moto.url))
+        site = Site(front, boto3.Session().client("ecr", region_name=REGION, endpoint_url=moto.url))
         repositories = site.ecr().repositories
 
         def prepare(name: str) -> None:
@@ -158,7 +158,7 @@ def test_a_repository_that_was_made_takes_an_image(site: Site) -> None:
 
 
 def test_a_template_makes_the_repository_when_an_image_comes(moto: Aws, credentials: None) -> None:
-    client = boto3.client("ecr", region_name=REGION, endpoint_url=moto.url)
+    client = boto3.Session().client("ecr", region_name=REGION, endpoint_url=moto.url)
     templates = (Template("pushed"),)
     with (
         rehearsal.registry() as behind,

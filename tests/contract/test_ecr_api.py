@@ -89,7 +89,7 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def client(moto: Aws) -> Iterator[ECRClient]:
     """moto's API, with no repository in it."""
-    made = boto3.client("ecr", region_name=moto.region, endpoint_url=moto.url)
+    made = boto3.Session().client("ecr", region_name=moto.region, endpoint_url=moto.url)
     yield made
     for each in made.describe_repositories()["repositories"]:
         made.delete_repository(repositoryName=each["repositoryName"], force=True)

@@ -42,7 +42,7 @@ class Client:
 
     def __init__(self, front: EcrFront) -> None:
         self.front = front
-        self.api = boto3.client(
+        self.api = boto3.Session().client(
             "ecr",
             region_name=REGION,
             endpoint_url=front.url,

@@ -78,8 +78,10 @@ def send(store: ObjectStore, path: Path, *, parts: Sequence[Digest] = PARTS) -> 
 
 def unfinished(s3: S3, bucket: str) -> list[str]:
     """List the uploads that the server still has open."""
-    found = boto3.client("s3", endpoint_url=s3.url, region_name=s3.region).list_multipart_uploads(
-        Bucket=bucket
+    found = (
+        boto3.Session()
+        .client("s3", endpoint_url=s3.url, region_name=s3.region)
+        .list_multipart_uploads(Bucket=bucket)
     )
     return [upload["UploadId"] for upload in found.get("Uploads", ())]
 
@@ -588,13 +590,13 @@ class TestInterruptedUploads:
 
 def _begin(s3: S3, bucket: str) -> str:
     """Leave an upload open, as a run that was killed does."""
-    client = boto3.client("s3", endpoint_url=s3.url, region_name=s3.region)
+    client = boto3.Session().client("s3", endpoint_url=s3.url, region_name=s3.region)
     begun = client.create_multipart_upload(Bucket=bucket, Key=_KEY, ChecksumAlgorithm="SHA256")
     return begun["UploadId"]
 
 
 def _send_part(s3: S3, bucket: str, upload_id: str, number: int, content: bytes) -> None:
-    boto3.client("s3", endpoint_url=s3.url, region_name=s3.region).upload_part(
+    boto3.Session().client("s3", endpoint_url=s3.url, region_name=s3.region).upload_part(
         Bucket=bucket,
         Key=_KEY,
         UploadId=upload_id,
@@ -642,7 +644,9 @@ class TestServersThatKeepNoChecksums:
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
         with aws() as careless:
-            client = boto3.client("s3", endpoint_url=careless.url, region_name=careless.region)
+            client = boto3.Session().client(
+                "s3", endpoint_url=careless.url, region_name=careless.region
+            )
             client.create_bucket(Bucket="models")
             store = open_bucket("models", endpoint=careless.url, region=careless.region)
             assert not store.checks_content("checkpoints")

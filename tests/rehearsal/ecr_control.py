@@ -40,7 +40,7 @@ class Control:
         self._moto = moto
         self._templates = templates
         self._known: dict[str, bool] = {}
-        self._client = boto3.client(
+        self._client = boto3.Session().client(
             "ecr",
             region_name=REGION,
             endpoint_url=moto,

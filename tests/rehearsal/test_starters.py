@@ -31,7 +31,7 @@ from tests.rehearsal.serving import running, scratch_state
 
 
 def client(server: S3, secret: str = "") -> S3Client:
-    return boto3.client(
+    return boto3.Session().client(
         "s3",
         endpoint_url=server.url,
         region_name=server.region,
@@ -162,7 +162,7 @@ def test_s3_refuses_wrong_checksums_secrets_and_buckets(s3: S3, s3_bucket: str) 
 def test_the_stand_in_for_aws_gives_a_registry_login() -> None:
     need_to(lambda: programs.find_in_environment("moto_server"))
     with aws() as server:
-        ecr = boto3.client(
+        ecr = boto3.Session().client(
             "ecr",
             endpoint_url=server.url,
             region_name=server.region,

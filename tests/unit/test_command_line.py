@@ -120,7 +120,7 @@ def test_a_passphrase_is_never_an_argument(tmp_path: Path) -> None:
 
 
 def test_a_descriptor_that_is_not_open_is_wrong_usage(tmp_path: Path) -> None:
-    assert run(["keygen", str(tmp_path / "k"), "--passphrase-fd", "77"]) == 2
+    assert run(["keygen", str(tmp_path / "k"), "--passphrase-fd", "999999"]) == 2
 
 
 def test_keys_are_made_with_a_passphrase_from_a_file(tmp_path: Path) -> None:
