@@ -9,8 +9,16 @@ import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bundler.archive.oci import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
+from bundler.archive.oci import (
+    OCI_CONFIG,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    read_layout,
+    write_oci_archive,
+)
 from bundler.digest import Digest
+from bundler.manifest import Image
+from bundler.reference import ImageTag
 
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 Json = dict[str, object]
@@ -79,6 +87,30 @@ class LayoutMaker:
             for one in descriptors
         ]
         self.write("index.json", {"schemaVersion": 2, "manifests": named})
+
+
+def pack(
+    maker: LayoutMaker,
+    tag: ImageTag,
+    top: Json,
+    archive: Path,
+    *,
+    mtime: int,
+    subject: Digest | None = None,
+) -> Image:
+    """Name a layout's image, write its OCI archive, and say what a manifest would of it."""
+    maker.name(top, tag=tag.tag)
+    layout = read_layout(maker.directory, artifact=subject is not None)
+    write_oci_archive(maker.directory, layout, tag, archive, mtime=mtime)
+    return Image(
+        tag=tag,
+        digest=layout.digest,
+        source=f"docker://vendor.example.com/{tag}",
+        source_digest=layout.digest,
+        platforms=layout.platforms,
+        blobs=layout.blobs,
+        subject=subject,
+    )
 
 
 def plain_layer(files: Mapping[str, bytes]) -> bytes:

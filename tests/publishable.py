@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundler.archive import oci, tar
+from bundler.archive import tar
 from bundler.archive.bundle import Entry, write_bundle
 from bundler.build.presets import KeyPath, preset
 from bundler.digest import Digest, tree_digest
@@ -16,6 +15,7 @@ from bundler.manifest import Bundle, Chart, Image, Manifest, Model, Release
 from bundler.reference import ImageTag
 from bundler.release import TrustedRelease, open_release
 from bundler.signing.keys import new_key_pair, read_private_key
+from tests.layouts import LayoutMaker, pack
 from tests.pushable import sign_image
 from tests.small_release import MTIME, make_checkpoint, noise, sign_anything, write_small_files
 
@@ -152,42 +152,10 @@ def _bundle(
 
 
 def _image(scratch: Path, name: str, seed: int) -> tuple[Image, Path]:
-    tag = ImageTag(name, "1.0.0")
     content = f"{name} {seed}\n".encode()
     layer = tar.header("hello", size=len(content), mtime=MTIME)
     layer += content + tar.padding(len(content)) + tar.END
-    layout_dir = scratch / name
-    (layout_dir / "blobs/sha256").mkdir(parents=True)
-    config = {
-        "architecture": "amd64",
-        "os": "linux",
-        "rootfs": {"type": "layers", "diff_ids": [str(Digest.of(layer))]},
-    }
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": oci.OCI_MANIFEST,
-        "config": _blob(layout_dir, json.dumps(config).encode(), oci.OCI_CONFIG),
-        "layers": [_blob(layout_dir, layer, _LAYER_TYPE)],
-    }
-    top = _blob(layout_dir, json.dumps(manifest).encode(), oci.OCI_MANIFEST)
-    index = {"schemaVersion": 2, "mediaType": oci.OCI_INDEX, "manifests": [top]}
-    (layout_dir / "index.json").write_text(json.dumps(index))
-    (layout_dir / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
-    layout = oci.read_layout(layout_dir)
-    archive = scratch / f"{name}.tar"
-    oci.write_oci_archive(layout_dir, layout, tag, archive, mtime=MTIME)
-    image = Image(
-        tag=tag,
-        digest=layout.digest,
-        source=f"docker://vendor.example.com/{tag}",
-        source_digest=layout.digest,
-        platforms=layout.platforms,
-        blobs=layout.blobs,
-    )
-    return image, archive
-
-
-def _blob(layout_dir: Path, content: bytes, media_type: str) -> dict[str, object]:
-    digest = Digest.of(content)
-    (layout_dir / "blobs/sha256" / digest.hex).write_bytes(content)
-    return {"mediaType": media_type, "digest": str(digest), "size": len(content)}
+    maker, archive = LayoutMaker(scratch / name), scratch / f"{name}.tar"
+    diffs = {"type": "layers", "diff_ids": [str(Digest.of(layer))]}
+    top = maker.manifest([maker.blob(layer, _LAYER_TYPE)], maker.config(rootfs=diffs))
+    return pack(maker, ImageTag(name, "1.0.0"), top, archive, mtime=MTIME), archive

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundler.archive import oci
 from bundler.archive.bundle import Entry, write_bundle
 from bundler.archive.bundle_files import BundleFiles, open_bundle_files
 from bundler.digest import Digest
 from bundler.manifest import Bundle, Image
 from bundler.reference import ImageTag
-from tests.layouts import LAYER, LayoutMaker
+from tests.layouts import LAYER, LayoutMaker, pack
 from tests.small_release import MTIME
 
 ROOT = "images-1.0.0"
@@ -108,17 +107,5 @@ def sign_image(place: Path, subject: Image) -> tuple[Image, Path]:
 def _archive(
     maker: LayoutMaker, tag: ImageTag, top: dict[str, object], subject: Digest | None = None
 ) -> tuple[Image, Path]:
-    maker.name(top, tag=tag.tag)
-    layout = oci.read_layout(maker.directory, artifact=subject is not None)
     archive = maker.directory.with_suffix(".tar")
-    oci.write_oci_archive(maker.directory, layout, tag, archive, mtime=MTIME)
-    image = Image(
-        tag=tag,
-        digest=layout.digest,
-        source=f"docker://vendor.example.com/{tag}",
-        source_digest=layout.digest,
-        platforms=layout.platforms,
-        blobs=layout.blobs,
-        subject=subject,
-    )
-    return image, archive
+    return pack(maker, tag, top, archive, mtime=MTIME, subject=subject), archive

@@ -19,13 +19,14 @@ from bundler.cli.options import (
     target_option,
     volumes_option,
 )
-from bundler.cli.registry import login_options, read_login
+from bundler.cli.registry import login_options
 from bundler.cli.render import Watcher
 from bundler.errors import CHANGES_PENDING, ConflictError, printable
 from bundler.publish.plan import Plan, State, Step, require_no_conflicts
 from bundler.publish.planning import make_plan
 from bundler.publish.pointer import Allowances
 from bundler.sizes import size_text
+from bundler.stores.login import Login
 
 _MARKS = {State.PRESENT: ("=", "green"), State.TO_DO: ("+", "yellow"), State.CONFLICT: ("!", "red")}
 
@@ -51,9 +52,7 @@ def command(
     allow_expired: bool,
     reason: str | None,
     api_key_stdin: bool,
-    registry_user: str | None,
-    registry_password_stdin: bool,
-    registry_password_file: Path | None,
+    login: Login | None,
     detailed_exitcode: bool,
     as_json: bool,
 ) -> None:
@@ -62,12 +61,6 @@ def command(
     Changes nothing.
     """
     allowed = allowances(allow_rollback, allow_expired, reason)
-    login = read_login(
-        registry_user,
-        registry_password_stdin,
-        registry_password_file,
-        api_key_stdin=api_key_stdin,
-    )
     api_key = read_api_key() if api_key_stdin else None
     with open_publication(
         release,

@@ -21,7 +21,7 @@ from bundler.cli.options import (
     volumes_option,
 )
 from bundler.cli.plan import plan_of, show_plan
-from bundler.cli.registry import login_options, read_login
+from bundler.cli.registry import login_options
 from bundler.cli.render import Watcher
 from bundler.errors import CHANGES_PENDING
 from bundler.jsontext import read_json
@@ -29,6 +29,7 @@ from bundler.publish.carry_out import publish
 from bundler.publish.plan import Plan, require_no_conflicts
 from bundler.publish.push import DEFAULT_OPTIONS, PushOptions
 from bundler.receipt import MAX_RECEIPT_BYTES, Receipt, encode_receipt
+from bundler.stores.login import Login
 from bundler.target import Target
 
 
@@ -87,9 +88,7 @@ def command(
     reason: str | None,
     yes: bool,
     api_key_stdin: bool,
-    registry_user: str | None,
-    registry_password_stdin: bool,
-    registry_password_file: Path | None,
+    login: Login | None,
     verify_first: bool,
     verify: str | None,
     rehash: bool,
@@ -106,12 +105,6 @@ def command(
     conflict in it stops all before a byte is sent. Safe to run again at any time: what is there
     already is not sent.
     """
-    login = read_login(
-        registry_user,
-        registry_password_stdin,
-        registry_password_file,
-        api_key_stdin=api_key_stdin,
-    )
     api_key = read_api_key() if api_key_stdin else None
     values_path = values_file or target_file.with_suffix(".values.yaml")
     receipts = receipts or target_file.parent

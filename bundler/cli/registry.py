@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
-from bundler.cli.options import F, read_given
+from bundler.cli.options import read_given
 from bundler.digest import Digest
 from bundler.errors import MalformedError
 from bundler.publish.destination import PushArchive
@@ -23,12 +26,35 @@ from bundler.stores.opening import open_logins, open_registry
 from bundler.target import RegistryTarget
 from bundler.tools.skopeo import Skopeo
 
+T = TypeVar("T")
+
 _MAX_PASSWORD_BYTES = 64 << 10
 _MAX_PEM_BYTES = 1 << 20
 
 
-def login_options(command: F) -> F:
-    """Add the ways to hand over a registry's login; ``read_login`` reads them."""
+def login_options(command: Callable[..., T]) -> Callable[..., T]:
+    """Add the ways to hand over a registry's login; the command is given it as ``login``.
+
+    The command has ``api_key_option`` too: standard input can be one of the two only.
+    """
+
+    @functools.wraps(command)
+    def with_login(
+        *arguments: object,
+        registry_user: str | None,
+        registry_password_stdin: bool,
+        registry_password_file: Path | None,
+        **more: object,
+    ) -> T:
+        login = _read_login(
+            registry_user,
+            registry_password_stdin,
+            registry_password_file,
+            api_key_stdin=bool(more["api_key_stdin"]),
+        )
+        return command(*arguments, login=login, **more)
+
+    wrapped: Callable[..., T] = with_login
     for option in (
         click.option(
             "--registry-password-file",
@@ -46,11 +72,11 @@ def login_options(command: F) -> F:
             help="Log in to the registry as NAME, whatever is written in login files.",
         ),
     ):
-        command = option(command)
-    return command
+        wrapped = option(wrapped)
+    return wrapped
 
 
-def read_login(
+def _read_login(
     user: str | None, from_stdin: bool, from_file: Path | None, *, api_key_stdin: bool
 ) -> Login | None:
     """Give the login that ``login_options`` were set to, or None where they were not.

@@ -7,7 +7,6 @@ would compress plain ones on the way, find nothing to complain of and nothing to
 from __future__ import annotations
 
 import hashlib
-import json
 import random
 import subprocess
 import zlib
@@ -15,12 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundler.archive import oci, tar
+from bundler.archive import tar
 from bundler.archive.bundle import Entry, write_bundle
 from bundler.manifest import MANIFEST_NAME, Image, Manifest, Release
 from bundler.manifest_codec import encode_manifest
 from bundler.reference import ImageTag
 from tests import own_chart
+from tests.layouts import LayoutMaker, pack
 
 MEGA = 1_000_000
 _TAG = "1.0.0"
@@ -163,47 +163,13 @@ def _write_release(directory: Path, made: Sequence[tuple[Image, Path]]) -> None:
 
 
 def _image(directory: Path, name: str, layers: Sequence[_Layer]) -> tuple[Image, Path]:
-    layout_dir = directory / "layouts" / name
-    blobs = layout_dir / "blobs" / "sha256"
-    blobs.mkdir(parents=True)
+    maker, archive = LayoutMaker(directory / "layouts" / name), directory / f"{name}__{_TAG}.tar"
     for layer in layers:
-        (blobs / layer.path.name).hardlink_to(layer.path)
-    config = {
-        "architecture": "amd64",
-        "os": "linux",
-        "config": {"Labels": {"name": name}},
-        "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
-    }
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": oci.OCI_MANIFEST,
-        "config": _document(blobs, config, oci.OCI_CONFIG),
-        "layers": [layer.descriptor() for layer in layers],
-    }
-    top = _document(blobs, manifest, oci.OCI_MANIFEST)
-    top["annotations"] = {"org.opencontainers.image.ref.name": _TAG}
-    index = {"schemaVersion": 2, "mediaType": oci.OCI_INDEX, "manifests": [top]}
-    (layout_dir / "index.json").write_text(json.dumps(index))
-    (layout_dir / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
-    layout, tag = oci.read_layout(layout_dir), ImageTag(name, _TAG)
-    archive = directory / f"{name}__{_TAG}.tar"
-    oci.write_oci_archive(layout_dir, layout, tag, archive, mtime=_MTIME)
-    image = Image(
-        tag=tag,
-        digest=layout.digest,
-        source=f"docker://vendor.example.com/{tag}",
-        source_digest=layout.digest,
-        platforms=layout.platforms,
-        blobs=layout.blobs,
-    )
-    return image, archive
-
-
-def _document(blobs: Path, value: object, media_type: str) -> dict[str, object]:
-    content = json.dumps(value).encode()
-    digest = hashlib.sha256(content).hexdigest()
-    (blobs / digest).write_bytes(content)
-    return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(content)}
+        maker.path(layer.path.name).hardlink_to(layer.path)
+    diffs = {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]}
+    config = maker.config(rootfs=diffs, config={"Labels": {"name": name}})
+    top = maker.manifest([layer.descriptor() for layer in layers], config)
+    return pack(maker, ImageTag(name, _TAG), top, archive, mtime=_MTIME), archive
 
 
 @dataclass(frozen=True, slots=True)

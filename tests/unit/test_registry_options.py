@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from bundler.cli.plan import command as plan
 from bundler.cli.publish import command as publish
-from bundler.cli.registry import login_options, open_target_registry, read_login
+from bundler.cli.registry import login_options, open_target_registry
 from bundler.errors import MalformedError
 from bundler.publish.push import PushOptions
 from bundler.stores.login import Login
@@ -24,18 +24,7 @@ ECR = "123456789012.dkr.ecr.eu-central-1.amazonaws.com"
 @click.command()
 @login_options
 @click.option("--api-key-stdin", is_flag=True)
-def show(
-    registry_user: str | None,
-    registry_password_stdin: bool,
-    registry_password_file: Path | None,
-    api_key_stdin: bool,
-) -> None:
-    login = read_login(
-        registry_user,
-        registry_password_stdin,
-        registry_password_file,
-        api_key_stdin=api_key_stdin,
-    )
+def show(login: Login | None, api_key_stdin: bool) -> None:
     click.echo(repr((login, login and login.password)))
 
 
