@@ -13,6 +13,7 @@ from tests.rehearsal.go_programs import CRANE, REGCTL
 from tests.rehearsal.registry import Registry
 
 Commands = Callable[[Prepared, Registry, Path], list[list[str]]]
+Sources = Callable[[Prepared], list[Path]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +24,12 @@ class Tool:
         title: For the report.
         commands: Gives what is run, in order; the last argument is a directory for its temporary
             files.
+        sources: Gives the files that it reads.
     """
 
     title: str
     commands: Commands
+    sources: Sources
 
 
 def _ours(work: Prepared, server: Registry, _: Path) -> list[list[str]]:
@@ -72,10 +75,14 @@ def _crane(work: Prepared, server: Registry, _: Path) -> list[list[str]]:
     ]
 
 
+def _below(*directories: Path) -> list[Path]:
+    return [path for place in directories for path in place.rglob("*") if path.is_file()]
+
+
 TOOLS = {
-    "ours": Tool("bundle's push, from the .tar.gz", _ours),
-    "skopeo": Tool("skopeo copy oci-archive:", _skopeo),
-    "skopeo-sync": Tool("skopeo sync, unpacked", _skopeo_sync),
-    "regctl": Tool("regctl image import", _regctl),
-    "crane": Tool("crane push, unpacked layout", _crane),
+    "ours": Tool("bundle's push, from the .tar.gz", _ours, lambda work: [work.bundle]),
+    "skopeo": Tool("skopeo copy oci-archive:", _skopeo, lambda work: list(work.archives)),
+    "skopeo-sync": Tool("skopeo sync, unpacked", _skopeo_sync, lambda work: _below(work.sync)),
+    "regctl": Tool("regctl image import", _regctl, lambda work: list(work.archives)),
+    "crane": Tool("crane push, unpacked layout", _crane, lambda work: _below(*work.layouts)),
 }
