@@ -6,9 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bundler.archive.files import read_limited
 from bundler.archive.volume_names import parse_volume_name
-from bundler.archive.volumes import VolumeSet, locate
+from bundler.archive.volumes import VolumeSet
 from bundler.errors import ContentError, printable
 from bundler.jsontext import read_json
 from bundler.manifest import (
@@ -21,10 +20,10 @@ from bundler.manifest import (
     Model,
 )
 from bundler.manifest_codec import encode_manifest
-from bundler.release import find_release, open_release, read_agreed, shown
+from bundler.release import find_release, open_release, read_agreed, read_sums_file, shown
+from bundler.release_files import ReleaseFiles, files_at
 from bundler.signing.keys import PublicKey
 from bundler.sizes import size_text
-from bundler.sums import MAX_SUMS_BYTES, SUMS_NAME
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +120,7 @@ class Description:
 
 
 def describe_path(
-    path: Path,
+    path: Path | ReleaseFiles,
     keys: Sequence[PublicKey] = (),
     *,
     release_dir: Path | None = None,
@@ -130,7 +129,7 @@ def describe_path(
     """Describe a release directory, or one archive by the manifest beside it.
 
     Args:
-        path: A release directory or an archive.
+        path: A release directory or an archive, or a release's files wherever they lie.
         keys: Keys to trust; with none the manifest is shown as it is, and said to be unverified.
         release_dir: Where SHA256SUMS and MANIFEST.json lie, where not in or beside ``path``.
         elsewhere: Where else archives, or volumes of them, may lie.
@@ -140,19 +139,19 @@ def describe_path(
         ContentError: SHA256SUMS and MANIFEST.json disagree, or do not name this archive.
         MalformedError, NotFoundError: The small files are broken or missing.
     """
-    directory = find_release(path, release_dir)
-    manifest, signatures = _read(directory, keys)
-    archive = None if path.is_dir() else _archive_name(path.name)
-    if archive is not None and archive not in manifest.archives:
-        raise ContentError(
-            f"{shown(path)}: expected an archive of this release "
-            f"({', '.join(manifest.archives)}), got {printable(archive)}"
-        )
-    place = path if archive is None else path.parent
-    found = {
-        name: locate(name, size, digest, [place, *elsewhere])
-        for name, (size, digest) in manifest.archives.items()
-    }
+    where = path if isinstance(path, ReleaseFiles) else find_release(path, release_dir)
+    manifest, signatures = _read(files_at(where), keys)
+    archive = None
+    if isinstance(path, Path) and not path.is_dir():
+        archive = _archive_name(path.name)
+        if archive not in manifest.archives:
+            raise ContentError(
+                f"{shown(path)}: expected an archive of this release "
+                f"({', '.join(manifest.archives)}), got {printable(archive)}"
+            )
+        path = path.parent
+    archives = files_at(path, elsewhere)
+    found = {name: archives.place(name, *signed) for name, signed in manifest.archives.items()}
     return Description(
         manifest=manifest,
         archive=archive,
@@ -178,13 +177,12 @@ def _volumes_to_dict(found: VolumeSet) -> dict[str, object]:
     }
 
 
-def _read(directory: Path, keys: Sequence[PublicKey]) -> tuple[Manifest, tuple[str, ...]]:
+def _read(files: ReleaseFiles, keys: Sequence[PublicKey]) -> tuple[Manifest, tuple[str, ...]]:
     if keys:
-        release = open_release(directory, keys)
+        release = open_release(files, keys)
         return release.manifest, release.signatures
-    sums = read_limited(directory / SUMS_NAME, limit=MAX_SUMS_BYTES)
-    content = read_limited(directory / MANIFEST_NAME, limit=MAX_MANIFEST_BYTES)
-    return read_agreed(directory, sums, content)[1], ()
+    content = files.read(MANIFEST_NAME, limit=MAX_MANIFEST_BYTES)
+    return read_agreed(files, read_sums_file(files), content)[1], ()
 
 
 def _checkpoint_of(manifest: Manifest, archive: str) -> Checkpoint:
@@ -201,13 +199,13 @@ def _images(manifest: Manifest) -> Section:
         (
             str(image.tag),
             str(image.digest),
-            f"about {image.subject}" if image.subject else ", ".join(image.platforms),
+            f"{image.kind} of {image.subject}" if image.subject else ", ".join(image.platforms),
             size_text(manifest.bundle.file(image.tag.archive_path).size),
             image.source,
         )
         for image in manifest.images
     ]
-    return _section("Images", ("image", "digest", "platforms", "size", "source"), rows)
+    return _section("Images", ("image", "digest", "platform or kind", "size", "source"), rows)
 
 
 def _charts(charts: Sequence[Chart]) -> Section:

@@ -52,12 +52,16 @@ class Document:
 
     def refuse(self, path: Path, message: str, hint: str | None = None) -> NoReturn:
         """Raise with the best place that is known for ``path``."""
+        raise MalformedError(self.located(path, message), hint=hint)
+
+    def located(self, path: Path, message: str) -> str:
+        """Put the best place that is known for ``path`` before what is to be said of it."""
         known = (path[:n] for n in range(len(path), -1, -1) if path[:n] in self.positions)
         place = next((self.positions[prefix] for prefix in known), None)
         where = f"{self.name}:{place[0]}:{place[1]}" if place else self.name
         dotted = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".")
         subject = f"{printable(dotted)}: " if dotted else ""
-        raise MalformedError(f"{where}: {subject}{printable(message)}", hint=hint)
+        return f"{where}: {subject}{printable(message)}"
 
 
 class Table:

@@ -10,6 +10,7 @@
     `- WorldError                 9   unreachable, denied, disk full, a program missing
        |- NotFoundError           9
        |- DeniedError             9
+       |- MediumError             9
        `- ToolError               9
           |- ToolNotFoundError    9
           |- ToolTimeoutError     9
@@ -102,6 +103,10 @@ class NotFoundError(WorldError):
 
 class DeniedError(WorldError):
     """The other side knows us not, or does not let us."""
+
+
+class MediumError(WorldError):
+    """A disk or medium cannot give back, or take, what lies at one place of it."""
 
 
 class ToolError(WorldError):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -25,10 +26,17 @@ class Advanced:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """An item is done. ``skipped``: it was there already, and nothing was sent."""
+    """An item is done.
+
+    Attributes:
+        item: Which.
+        skipped: It was there already, and nothing was sent.
+        wrong: It was looked at to its end, and is not what was signed; who looked says where.
+    """
 
     item: str
     skipped: bool = False
+    wrong: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +59,11 @@ Emit = Callable[[Event], None]
 
 def ignore(event: Event) -> None:
     """Watch nothing: the default of every operation."""
+
+
+@contextmanager
+def telling(emit: Emit, verb: str, item: str) -> Iterator[None]:
+    """Tell of a block that it began, and, where nothing is raised in it, that it is done."""
+    emit(Started(verb, item))
+    yield
+    emit(Finished(item))

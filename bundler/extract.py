@@ -5,31 +5,32 @@ For where no object store is: a disk, a PVC, NFS. The top directory of the archi
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from bundler.archive.bundle_reader import BundleReader
 from bundler.archive.checkpoint import check_parts
 from bundler.archive.extracted_tree import bundle_tree, checkpoint_tree
-from bundler.archive.files import RandomReader, sync_directory
-from bundler.archive.hashing import digest_of, in_threads
+from bundler.archive.hashing import probe_hashing
+from bundler.archive.held_directory import HeldDirectory
 from bundler.archive.reader import Reader
-from bundler.archive.room import require_room
 from bundler.archive.trouble import blaming
 from bundler.archive.volume_names import parse_volume_name
-from bundler.archive.volumes import Place, find_volumes, open_place
-from bundler.errors import ContentError, MalformedError, NotFoundError, printable
-from bundler.events import Emit, Finished, Noted, Started, ignore
-from bundler.fetch.download import bring
+from bundler.archive.volumes import Place, find_volumes, locate, open_place
+from bundler.errors import ContentError, MalformedError, printable
+from bundler.events import Emit, Noted, Started, ignore
+from bundler.faults import Fault
+from bundler.fetch.download import Source, bring, threads_from_disk
 from bundler.fetch.locks import alone
 from bundler.fetch.room import check_room
 from bundler.fetch.survey import survey
-from bundler.fetch.wanted import File, Gap, check_names, missing_bytes
-from bundler.manifest import Bundle, BundleFile, Checkpoint, Manifest
+from bundler.fetch.wanted import File, check_names, missing_bytes
+from bundler.manifest import Bundle, Checkpoint, Manifest
 from bundler.release import TrustedRelease, find_release, open_release, shown
+from bundler.release_files import ReleaseFiles
 from bundler.signing.keys import PublicKey
+from bundler.sizes import size_text
 from bundler.verify.path import judge_expiry
 from bundler.verify.scope import archive_of, read_scope
 
@@ -63,7 +64,7 @@ class Extracted:
 
 
 def extract(
-    path: Path,
+    path: Path | ReleaseFiles,
     destination: Path,
     keys: Sequence[PublicKey],
     *,
@@ -80,7 +81,8 @@ def extract(
     when all of it is right and on the disk. Other files there are left alone, and named.
 
     Args:
-        path: A release directory, an archive, or a volume of one.
+        path: A release directory, an archive, or a volume of one; or a release's files wherever
+            they lie.
         destination: Made if need be; no name below it may be a link.
         keys: Whom to trust.
         now: UTC seconds, as ``2026-11-01T00:00:00Z``, to judge the release's expiry by.
@@ -96,17 +98,18 @@ def extract(
         MalformedError: Something else is in the place of a file or directory.
         WorldError: The disk is too small (nothing was written then), or fails.
     """
-    release = open_release(find_release(path, release_dir), keys, elsewhere=elsewhere)
+    where = path if isinstance(path, ReleaseFiles) else find_release(path, release_dir)
+    release = open_release(where, keys, elsewhere=elsewhere)
     expired = judge_expiry(release.manifest, now, allow_expired=allow_expired)
     archive = archive_of(release.manifest, _name(path, only, release.manifest))
-    place = _place(path, archive, release)
+    place = _place(path, archive, release, elsewhere)
     with blaming(destination):
         destination.mkdir(parents=True, exist_ok=True)
-    with alone(destination, "extract"):
+    with alone(destination, "extract") as held:
         if isinstance(archive, Checkpoint):
-            written = _extract_checkpoint(place, archive, destination, emit)
+            written = _extract_checkpoint(place, archive, held, emit)
         else:
-            written = _extract_bundle(place, archive, destination, emit)
+            written = _extract_bundle(place, archive, held, emit)
     return Extracted(
         archive=archive.archive,
         release=release.manifest.release.directory,
@@ -118,12 +121,13 @@ def extract(
     )
 
 
-def _name(path: Path, only: str | None, manifest: Manifest) -> str:
-    if path.is_dir():
+def _name(path: Path | ReleaseFiles, only: str | None, manifest: Manifest) -> str:
+    if isinstance(path, ReleaseFiles) or path.is_dir():
         scope = read_scope(only, manifest)
         if scope.archive is None or scope.path is not None:
+            where = path.shown() if isinstance(path, ReleaseFiles) else shown(path)
             raise MalformedError(
-                f"{shown(path)}: expected the name of one archive of this release with it",
+                f"{where}: expected the name of one archive of this release with it",
                 hint=f"--only NAME, one of {', '.join(manifest.archives)}",
             )
         return scope.archive
@@ -138,99 +142,117 @@ def _name(path: Path, only: str | None, manifest: Manifest) -> str:
     return name
 
 
-def _place(path: Path, archive: Checkpoint | Bundle, release: TrustedRelease) -> Place:
+def _place(
+    path: Path | ReleaseFiles,
+    archive: Checkpoint | Bundle,
+    release: TrustedRelease,
+    elsewhere: Sequence[Path],
+) -> Place:
+    if isinstance(path, ReleaseFiles):
+        return release.require_place(archive.archive)
     if not path.is_dir() and path.name == archive.archive:
         return path
-    if not path.is_dir() or path != release.directory:
-        directory = path if path.is_dir() else path.parent
-        where = [directory, *release.elsewhere]
-        if path.is_dir() and os.path.lexists(path / archive.archive):
-            return path / archive.archive
-        found = find_volumes(archive.archive, archive.size, archive.digest, where)
-        if found is not None:
-            return found
-    return release.require_place(archive.archive)
+    find = locate if path.is_dir() else find_volumes
+    directory = path if path.is_dir() else path.parent
+    found = find(archive.archive, archive.size, archive.digest, [directory, *elsewhere])
+    return release.require_place(archive.archive) if found is None else found
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
-    """An archive as a source of parts; a key is a file's path."""
+class _FromCheckpoint:
+    """A checkpoint's archive as a source of parts; a key is a file's path."""
 
     reader: Reader
     offsets: Mapping[str, int]
 
-    def read(self, key: str, offset: int, length: int) -> Iterator[bytes]:
-        for piece in self.reader.pieces(self.offsets[key] + offset, length):
-            yield bytes(piece)
+    def read(self, key: str, offset: int, length: int) -> Iterator[memoryview]:
+        return self.reader.pieces(self.offsets[key] + offset, length)
 
 
-def _extract_checkpoint(place: Place, checkpoint: Checkpoint, destination: Path, emit: Emit) -> int:
+@dataclass(frozen=True, slots=True)
+class _FromBundle:
+    """A bundle as a source of parts; a key is a file's path."""
+
+    reader: BundleReader
+    bundle: Bundle
+
+    def read(self, key: str, offset: int, length: int) -> Iterator[memoryview]:
+        return self.reader.pieces(self.bundle.file(key), offset, length)
+
+
+def _extract_checkpoint(
+    place: Place, checkpoint: Checkpoint, destination: HeldDirectory, emit: Emit
+) -> int:
     files = [File(file.path, file.path, file.size, file.parts) for file in checkpoint.files]
-    check_names(files)
     with open_place(place) as reader:
         _require_size(reader, checkpoint)
-        gaps = survey(files, destination, keep=False)
-        check_room([(destination, gaps)], hint=_ROOM_HINT)
-        for gap in gaps:
-            emit(Started("extract", gap.file.path, gap.missing))
-        source = _Source(reader, {file.path: file.offset for file in checkpoint.files})
+        source = _FromCheckpoint(reader, {file.path: file.offset for file in checkpoint.files})
         try:
-            bring(source, gaps, destination, keep=False, emit=emit, hint=_DAMAGE_HINT)
+            written = _unpack(source, files, destination, emit)
         except ContentError as error:
-            raise _explained(error, place, checkpoint, gaps) from error
-    _name_others(checkpoint_tree(destination, checkpoint).compare().extra, destination, emit)
+            faults = check_parts(place, checkpoint, files=_lacking(files, destination))
+            raise _explained(error, faults) from error
+    tree = checkpoint_tree(destination.path, checkpoint)
+    _name_others(tree.compare().extra, destination.path, emit)
+    return written
+
+
+def _extract_bundle(place: Place, bundle: Bundle, destination: HeldDirectory, emit: Emit) -> int:
+    files = [
+        File(file.path, file.path, file.size, (file.digest,), executable=file.executable)
+        for file in bundle.files
+    ]
+    with BundleReader(place, bundle) as reader:
+        reader.check_structure()
+        try:
+            written = _unpack(_FromBundle(reader, bundle), files, destination, emit)
+        except ContentError as error:
+            lacking = map(bundle.file, sorted(_lacking(files, destination)))
+            faults = [fault for file in lacking for fault in reader.check_file(file)]
+            raise _explained(error, faults) from error
+    tree = bundle_tree(destination.path, bundle)
+    _name_others(tree.compare().extra, destination.path, emit)
+    return written
+
+
+def _unpack(source: Source, files: Sequence[File], destination: HeldDirectory, emit: Emit) -> int:
+    """Bring what is not there as it should be; gives its bytes."""
+    check_names(files)
+    gaps = survey(files, destination, keep=False)
+    check_room([(destination, gaps)], hint=_ROOM_HINT)
+    emit(Noted(_estimate(missing_bytes(gaps), destination)))
+    for gap in gaps:
+        emit(Started("extract", gap.file.path, gap.missing))
+    bring(
+        source,
+        gaps,
+        destination,
+        keep=False,
+        emit=emit,
+        hint=_DAMAGE_HINT,
+        parallel=threads_from_disk(),
+    )
     return missing_bytes(gaps)
 
 
-def _explained(
-    error: ContentError, place: Place, checkpoint: Checkpoint, gaps: Sequence[Gap]
-) -> ContentError:
+def _estimate(size: int, destination: HeldDirectory) -> str:
+    disk = destination.room()
+    free = size_text(disk.f_bavail * disk.f_frsize)
+    seconds = size / probe_hashing()
+    return (
+        f"{destination.path}: {size_text(size)} to write, {free} free, at least {seconds:.0f} s of "
+        "hashing"
+    )
+
+
+def _lacking(files: Sequence[File], destination: HeldDirectory) -> set[str]:
+    """Name the files that are not there after all."""
+    return {file.path for file in files if destination.status(file.path) is None}
+
+
+def _explained(error: ContentError, faults: Sequence[Fault]) -> ContentError:
     """Say where in the archive the damage is, and in which volume."""
-    faults = check_parts(place, checkpoint, files={gap.file.path for gap in gaps})
     return ContentError("\n".join(map(str, faults)), hint=_DAMAGE_HINT) if faults else error
-
-
-def _extract_bundle(place: Place, bundle: Bundle, destination: Path, emit: Emit) -> int:
-    with BundleReader(place, bundle) as reader:
-        reader.check_structure()
-        for file in bundle.files:
-            _make_parents(file.path, destination)
-        there = in_threads(lambda file: _is_there(file, destination), bundle.files)
-        todo = [file for file, right in zip(bundle.files, there, strict=True) if not right]
-        require_room(destination, sum(file.size for file in todo), hint=_ROOM_HINT)
-
-        def unpack(file: BundleFile) -> BundleFile:
-            emit(Started("extract", file.path, file.size))
-            reader.extract(file, destination / file.path)
-            return file
-
-        for done in in_threads(unpack, todo):
-            emit(Finished(done.path))
-    found = bundle_tree(destination, bundle).compare()
-    _name_others(found.extra, destination, emit)
-    sync_directory(destination)
-    return sum(file.size for file in todo)
-
-
-def _make_parents(path: str, destination: Path) -> None:
-    for parent in reversed(PurePosixPath(path).parents[:-1]):
-        directory = destination / parent
-        if directory.is_symlink():
-            raise MalformedError(f"{shown(directory)}: expected a directory, got a symbolic link")
-        with blaming(directory):
-            directory.mkdir(exist_ok=True)
-
-
-def _is_there(file: BundleFile, destination: Path) -> bool:
-    """Say whether a file of an earlier run is right; raises MalformedError where it is a link."""
-    try:
-        with RandomReader(Path(file.path), root=destination) as reader:
-            if reader.size != file.size or digest_of(reader, 0, file.size) != file.digest:
-                return False
-    except NotFoundError:
-        return False
-    mode = (destination / file.path).lstat().st_mode
-    return bool(mode & 0o100) == file.executable
 
 
 def _require_size(reader: Reader, checkpoint: Checkpoint) -> None:

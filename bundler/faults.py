@@ -15,7 +15,8 @@ class Fault:
         archive: File name of the archive.
         path: The file in it, below its top directory; None where no single file is to blame.
         part: Which part of that file, or slice of the archive, from 1; None for the whole.
-        offset: Where in the archive the differing range starts, in bytes; None for a whole file.
+        offset: Where the differing range starts, in bytes: in the archive, or in the file where it
+            was extracted; None for a whole file.
         expected: What was signed: a digest, a size, a name.
         got: What is there.
         volume: File name of the volume, or of those, that hold the range; None where the archive
@@ -35,7 +36,8 @@ class Fault:
         if self.part is not None:
             place.append(f"part {self.part}" if self.path is not None else f"slice {self.part}")
         if self.offset is not None:
-            place.append(f"at offset {self.offset}")
+            # A digest is of the whole part: which byte of it differs, nobody knows.
+            place.append(f"{'at' if self.part is None else 'from'} offset {self.offset}")
         if self.volume is not None:
             place.append(f"in {self.volume}")
         where = ", ".join(place)

@@ -54,10 +54,15 @@ class LockedChart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockedCheckpoint:
-    """The files of one checkpoint, sorted by path."""
+    """The files of one checkpoint, sorted by path.
+
+    Attributes:
+        archive: Digest of the archive that is taken over as it is; None where one is written.
+    """
 
     name: str
     files: tuple[LockedFile, ...]
+    archive: Digest | None = None
 
     def __post_init__(self) -> None:
         require_unique("path", (file.path for file in self.files))
@@ -142,8 +147,8 @@ def check_lock(lock: Lock, spec: Spec, *, name: str) -> None:
     _compare(
         name,
         "checkpoint",
-        _same(item.name for item in spec.checkpoints),
-        _same(item.name for item in lock.checkpoints),
+        {item.name: "an archive" if item.archive else "files" for item in spec.checkpoints},
+        {item.name: "an archive" if item.archive else "files" for item in lock.checkpoints},
     )
 
 
@@ -168,11 +173,8 @@ def encode_lock(lock: Lock) -> bytes:
             "formatVersion": LOCK_FORMAT,
             "images": [from_locked_image(image) for image in lock.images],
             "chart": {"path": lock.chart.path, "sha256": lock.chart.digest.hex},
-            "scripts": [_from_file(file) for file in lock.scripts],
-            "checkpoints": [
-                {"name": item.name, "files": [_from_file(file) for file in item.files]}
-                for item in lock.checkpoints
-            ],
+            "scripts": [from_locked_file(file) for file in lock.scripts],
+            "checkpoints": [_from_checkpoint(item) for item in lock.checkpoints],
             "charts": [from_locked_chart(chart) for chart in lock.charts],
         }
     )
@@ -192,7 +194,7 @@ def decode_lock(content: bytes, *, name: str) -> Lock:
         lambda: Lock(
             images=tuple(map(to_locked_image, table.tables("images"))),
             chart=LockedChart(path=chart.text("path"), digest=chart.parse("sha256", Digest)),
-            scripts=tuple(_to_file(item, local_path) for item in table.tables("scripts")),
+            scripts=tuple(to_locked_file(item, local_path) for item in table.tables("scripts")),
             checkpoints=tuple(map(_to_checkpoint, table.tables("checkpoints"))),
             charts=tuple(map(to_locked_chart, table.tables("charts"))),
         )
@@ -202,11 +204,13 @@ def decode_lock(content: bytes, *, name: str) -> Lock:
     return lock
 
 
-def _from_file(file: LockedFile) -> dict[str, object]:
+def from_locked_file(file: LockedFile) -> dict[str, object]:
+    """Give a file as a lock writes it."""
     return {"path": file.path, "size": file.size, "sha256": file.digest.hex}
 
 
-def _to_file(table: Table, rule: Callable[[str], str]) -> LockedFile:
+def to_locked_file(table: Table, rule: Callable[[str], str] = relative_path) -> LockedFile:
+    """Read a file as a lock writes it, its path held to ``rule``, which raises ValueError."""
     file = LockedFile(
         path=table.parse("path", rule),
         size=table.integer("size", 0, MAX_INTEGER),
@@ -216,11 +220,20 @@ def _to_file(table: Table, rule: Callable[[str], str]) -> LockedFile:
     return file
 
 
+def _from_checkpoint(checkpoint: LockedCheckpoint) -> dict[str, object]:
+    written: dict[str, object] = {
+        "name": checkpoint.name,
+        "files": [from_locked_file(file) for file in checkpoint.files],
+    }
+    return written | ({"archiveSha256": checkpoint.archive.hex} if checkpoint.archive else {})
+
+
 def _to_checkpoint(table: Table) -> LockedCheckpoint:
     checkpoint = table.explain(
         lambda: LockedCheckpoint(
             name=table.parse("name", file_name),
-            files=tuple(_to_file(item, relative_path) for item in table.tables("files")),
+            files=tuple(map(to_locked_file, table.tables("files"))),
+            archive=table.parse_optional("archiveSha256", Digest),
         )
     )
     table.close()

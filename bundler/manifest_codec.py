@@ -41,7 +41,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
             "bundle": _from_bundle(manifest.bundle),
             "images": [_from_image(image) for image in manifest.images],
             "charts": [from_chart(chart) for chart in manifest.charts],
-            "checkpoints": [_from_checkpoint(item) for item in manifest.checkpoints],
+            "checkpoints": [from_checkpoint(item) for item in manifest.checkpoints],
             "models": [_from_model(model) for model in manifest.models],
         }
     )
@@ -71,7 +71,7 @@ def decode_manifest(content: bytes, *, name: str = MANIFEST_NAME) -> Manifest:
             bundle=_to_bundle(table.table("bundle")),
             images=tuple(map(_to_image, table.tables("images"))),
             charts=tuple(map(to_chart, table.tables("charts"))),
-            checkpoints=tuple(map(_to_checkpoint, table.tables("checkpoints"))),
+            checkpoints=tuple(map(to_checkpoint, table.tables("checkpoints"))),
             models=tuple(map(_to_model, table.tables("models"))),
         )
     )
@@ -177,7 +177,8 @@ def _to_blob(table: Table) -> Blob:
     return Blob(digest=table.parse("digest", Digest.parse), size=_size(table, "size"))
 
 
-def _from_checkpoint(checkpoint: Checkpoint) -> dict[str, object]:
+def from_checkpoint(checkpoint: Checkpoint) -> dict[str, object]:
+    """Give a checkpoint as a manifest writes it."""
     return {
         "name": checkpoint.name,
         "archive": checkpoint.archive,
@@ -201,7 +202,8 @@ def _from_checkpoint_file(file: CheckpointFile) -> Mapping[str, object]:
     }
 
 
-def _to_checkpoint(table: Table) -> Checkpoint:
+def to_checkpoint(table: Table) -> Checkpoint:
+    """Read a checkpoint as a manifest writes it; MalformedError where it breaks a rule."""
     checkpoint = table.explain(
         lambda: Checkpoint(
             name=table.text("name"),

@@ -11,6 +11,9 @@ from bundler.oci_manifest import MAX_OCI_MANIFEST_BYTES
 from bundler.reference import ImageTag, plain_text
 from bundler.source import platform_text
 
+# By the end of the tag. Source: cosign, specs/SIGNATURE_SPEC.md, "Tag-based discovery".
+_KINDS = {"sig": "signature", "att": "attestation", "sbom": "SBOM"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blob:
@@ -57,6 +60,13 @@ class Image:
         if bool(self.platforms) == (self.subject is not None):
             got = "both" if self.platforms else "neither"
             raise ValueError(f"image {self.tag}: expected platforms or a subject, got {got}")
+
+    @property
+    def kind(self) -> str:
+        """What it is, for people; of what is attached to an image, as the tag tells."""
+        if self.subject is None:
+            return "image"
+        return _KINDS.get(self.tag.tag.rpartition(".")[2], "OCI referrers (SBOMs and the like)")
 
     def holds(self, digest: Digest) -> bool:
         """Tell whether a digest is of one of the blobs."""

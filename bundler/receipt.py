@@ -77,6 +77,7 @@ class Receipt:
             sent; else what was sent was read back.
         allowances: What was allowed by name although it is stale, with the reason.
         done: Each step that was carried out, in words.
+        chart: None where the run was not about the chart: it says nothing of what is deployed.
     """
 
     release: str
@@ -89,7 +90,7 @@ class Receipt:
     store_checks_content: bool
     images: tuple[ImageReceipt, ...]
     objects: tuple[ObjectReceipt, ...]
-    chart: ChartReceipt
+    chart: ChartReceipt | None
     allowances: tuple[str, ...] = ()
     done: tuple[str, ...] = ()
 
@@ -123,10 +124,10 @@ def encode_receipt(receipt: Receipt) -> bytes:
             "storeChecksContent": receipt.store_checks_content,
             "images": [_from_image(image) for image in receipt.images],
             "objects": [_from_object(item) for item in receipt.objects],
-            "chart": _from_chart(receipt.chart),
             "allowances": list(receipt.allowances),
             "done": list(receipt.done),
         }
+        | ({} if receipt.chart is None else {"chart": _from_chart(receipt.chart)})
     )
 
 
@@ -150,7 +151,7 @@ def decode_receipt(content: bytes, *, name: str) -> Receipt:
             store_checks_content=table.flag("storeChecksContent"),
             images=tuple(map(_to_image, table.tables("images"))),
             objects=tuple(map(_to_object, table.tables("objects"))),
-            chart=_to_chart(table.table("chart")),
+            chart=_to_chart(table.table("chart")) if "chart" in table else None,
             allowances=table.texts("allowances"),
             done=table.texts("done"),
         )

@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundler.archive.files import read_limited
-from bundler.archive.volumes import Place, locate
+from bundler.archive.volumes import Place
 from bundler.digest import Digest
 from bundler.errors import (
     ContentError,
@@ -21,6 +20,8 @@ from bundler.errors import (
 )
 from bundler.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
 from bundler.manifest_codec import decode_manifest
+from bundler.release_files import ReleaseDirectory, ReleaseFiles, files_at
+from bundler.release_files import shown as shown
 from bundler.signing.keys import PublicKey
 from bundler.sums import MAX_SUMS_BYTES, SUMS_NAME, read_release_sums
 
@@ -34,34 +35,41 @@ _TRUST_DIRECTORY = "trust"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustedRelease:
-    """A release directory that a key we were given vouches for.
+    """A release that a key we were given vouches for.
 
     Nothing is said of the archives yet: whoever reads one compares it with ``manifest``.
 
     Attributes:
-        directory: Where its files lie.
+        files: Where its files lie.
         manifest: What every archive holds.
         manifest_bytes: MANIFEST.json as it was signed.
         sums: Digest of each archive and of MANIFEST.json, by file name.
         sums_bytes: SHA256SUMS as it was signed.
         signers: Each distinct key that signed, sorted by its ``key8``.
         signature_files: A signature of each that was verified, by the name that it should have.
-        elsewhere: Where else archives, or volumes of them, may lie.
     """
 
-    directory: Path
+    files: ReleaseFiles
     manifest: Manifest
     manifest_bytes: bytes
     sums: Mapping[str, Digest]
     sums_bytes: bytes
     signers: tuple[PublicKey, ...]
     signature_files: Mapping[str, bytes]
-    elsewhere: tuple[Path, ...] = ()
+
+    @property
+    def directory(self) -> Path:
+        """Where its files lie on this machine; MalformedError where they lie in a bucket."""
+        return self.files.path()
+
+    @property
+    def elsewhere(self) -> tuple[Path, ...]:
+        """Where else archives, or volumes of them, may lie."""
+        return self.files.elsewhere if isinstance(self.files, ReleaseDirectory) else ()
 
     def place(self, archive: str) -> Place | None:
-        """Say where an archive lies: whole, or in volumes over several directories."""
-        size, digest = self.manifest.archives[archive]
-        return locate(archive, size, digest, [self.directory, *self.elsewhere])
+        """Say where an archive lies: whole, in volumes over several directories, in a bucket."""
+        return self.files.place(archive, *self.manifest.archives[archive])
 
     @property
     def signatures(self) -> tuple[str, ...]:
@@ -72,10 +80,9 @@ class TrustedRelease:
         """Say where an archive lies; raises NotFoundError where it is nowhere."""
         place = self.place(archive)
         if place is None:
-            looked = ", ".join(map(shown, (self.directory, *self.elsewhere)))
             raise NotFoundError(
-                f"{archive}: neither it nor a volume of it is in {looked}",
-                hint="--volumes DIR says where else to look",
+                f"{archive}: neither it nor a volume of it is in {self.files.searched}",
+                hint=self.files.absent_hint,
             )
         return place
 
@@ -99,11 +106,6 @@ def is_additive(name: str, *, directory: bool) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in _ADDITIVE)
 
 
-def shown(path: Path) -> str:
-    """Give a path for an error; whoever filled the medium may have chosen its name."""
-    return printable(str(path))
-
-
 def find_release(path: Path, release_dir: Path | None = None) -> Path:
     """Find the directory with the small files that vouch for ``path``.
 
@@ -121,41 +123,42 @@ def find_release(path: Path, release_dir: Path | None = None) -> Path:
         if os.path.lexists(directory / SUMS_NAME):
             return directory
     where = f"{shown(release_dir)}" if release_dir else f"{shown(path)}, nor beside it"
-    raise _no_release(release_dir or path, f"no {SUMS_NAME} in {where}", "--release DIR")
+    files = files_at(release_dir or path)
+    raise _no_release(files, f"no {SUMS_NAME} in {where}", "--release DIR")
 
 
-def read_sums_file(directory: Path) -> bytes:
-    """Read the SHA256SUMS of a release directory.
+def read_sums_file(where: Path | ReleaseFiles) -> bytes:
+    """Read the SHA256SUMS of a release.
 
     Raises:
-        NotFoundError: It is no release directory; the hint names one below it.
+        NotFoundError: It is no release; the hint names one below it.
         MalformedError: SHA256SUMS is too large, or not a regular file.
     """
-    if not os.path.lexists(directory / SUMS_NAME):
-        problem = f"{shown(directory)}: not a release directory: there is no {SUMS_NAME} in it"
-        raise _no_release(directory, problem)
-    return read_limited(directory / SUMS_NAME, limit=MAX_SUMS_BYTES)
+    files = files_at(where)
+    if not files.has(SUMS_NAME):
+        problem = f"{files.shown()}: not a release directory: there is no {SUMS_NAME} in it"
+        raise _no_release(files, problem)
+    return files.read(SUMS_NAME, limit=MAX_SUMS_BYTES)
 
 
-def _no_release(place: Path, problem: str, option: str = "") -> NotFoundError:
-    below = sorted(shown(path.parent) for path in place.glob(f"*/{SUMS_NAME}"))
-    if below:
+def _no_release(files: ReleaseFiles, problem: str, option: str = "") -> NotFoundError:
+    if below := files.below(SUMS_NAME):
         return NotFoundError(problem, hint=f"did you mean {' or '.join(below[:_MAX_NAMED])}?")
     hint = f"name the directory that has {SUMS_NAME}, {MANIFEST_NAME} and the signature"
     return NotFoundError(problem, hint=f"{hint}: {option}" if option else hint)
 
 
 def open_release(
-    directory: Path, keys: Sequence[PublicKey], *, elsewhere: Sequence[Path] = ()
+    where: Path | ReleaseFiles, keys: Sequence[PublicKey], *, elsewhere: Sequence[Path] = ()
 ) -> TrustedRelease:
     """Verify a release's signature, then read what it vouches for.
 
     Reads the small files only: SHA256SUMS, its signatures, MANIFEST.json.
 
     Args:
-        directory: Of the release.
+        where: Its directory, or its files wherever they lie.
         keys: Whom to trust.
-        elsewhere: Where else archives, or volumes of them, may lie.
+        elsewhere: Where else archives, or volumes of them, may lie, beside a directory.
 
     Raises:
         UntrustedError: No key was given, or none of them signed this SHA256SUMS.
@@ -163,29 +166,29 @@ def open_release(
         MalformedError: A file is too large, not a regular file, or breaks its grammar.
         NotFoundError: SHA256SUMS or MANIFEST.json is not there.
     """
+    files = files_at(where, elsewhere)
     if not keys:
         raise UntrustedError(
-            f"{shown(directory)}: no public key was given, so nobody can vouch for it",
+            f"{files.shown()}: no public key was given, so nobody can vouch for it",
             hint="give the vendor's public key, which did not come with the release: --key PUB",
         )
-    sums_bytes = read_sums_file(directory)
-    signatures = _check_signatures(directory, sums_bytes, keys)
-    manifest_bytes = read_limited(directory / MANIFEST_NAME, limit=MAX_MANIFEST_BYTES)
-    sums, manifest = read_agreed(directory, sums_bytes, manifest_bytes)
+    sums_bytes = read_sums_file(files)
+    signatures = _check_signatures(files, sums_bytes, keys)
+    manifest_bytes = files.read(MANIFEST_NAME, limit=MAX_MANIFEST_BYTES)
+    sums, manifest = read_agreed(files, sums_bytes, manifest_bytes)
     return TrustedRelease(
-        directory=directory,
+        files=files,
         manifest=manifest,
         manifest_bytes=manifest_bytes,
         sums=sums,
         sums_bytes=sums_bytes,
         signers=tuple(key for key, _ in signatures),
         signature_files={signature_name(key.key8): content for key, content in signatures},
-        elsewhere=tuple(elsewhere),
     )
 
 
 def read_agreed(
-    directory: Path, sums_bytes: bytes, manifest_bytes: bytes
+    where: Path | ReleaseFiles, sums_bytes: bytes, manifest_bytes: bytes
 ) -> tuple[dict[str, Digest], Manifest]:
     """Read SHA256SUMS, then the manifest that it names, and hold the two against each other.
 
@@ -193,7 +196,8 @@ def read_agreed(
         MalformedError: One of them breaks its grammar.
         ContentError: The manifest is not the one that SHA256SUMS names, or their archives differ.
     """
-    sums_name, manifest_name = shown(directory / SUMS_NAME), shown(directory / MANIFEST_NAME)
+    files = files_at(where)
+    sums_name, manifest_name = files.shown(SUMS_NAME), files.shown(MANIFEST_NAME)
     sums = read_release_sums(sums_bytes)
     expected, got = sums.get(MANIFEST_NAME), Digest.of(manifest_bytes)
     if expected is None:
@@ -237,17 +241,17 @@ def check_expiry(manifest: Manifest, *, now: str) -> None:
 
 
 def _check_signatures(
-    directory: Path, sums_bytes: bytes, keys: Sequence[PublicKey]
+    files: ReleaseFiles, sums_bytes: bytes, keys: Sequence[PublicKey]
 ) -> list[tuple[PublicKey, bytes]]:
     """Give each distinct key that signed, and a signature of it that holds."""
-    names = _signature_names(directory)
+    names = _signature_names(files)
     if not names:
         raise UntrustedError(
-            f"{shown(directory / SUMS_NAME)}: expected {signature_name('<key8>')} beside it, "
+            f"{files.shown(SUMS_NAME)}: expected {signature_name('<key8>')} beside it, "
             "got no signature",
             hint="copy the signature files too, or ask the vendor for them",
         )
-    signatures = [read_limited(directory / name, limit=MAX_SIGNATURE_BYTES) for name in names]
+    signatures = [files.read(name, limit=MAX_SIGNATURE_BYTES) for name in names]
     by_identity = {key.spki_digest: key for key in keys}
     verified = {
         key.key8: (key, signature)
@@ -258,7 +262,7 @@ def _check_signatures(
     if not verified:
         given = sorted(key.key8 for key in by_identity.values())
         raise UntrustedError(
-            f"{shown(directory / SUMS_NAME)}: expected a signature by key {', '.join(given)}, "
+            f"{files.shown(SUMS_NAME)}: expected a signature by key {', '.join(given)}, "
             f"got none that holds; signature files: {', '.join(map(printable, names))}",
             hint=_untrusted_hint(given, names),
         )
@@ -278,11 +282,10 @@ def _untrusted_hint(given: Sequence[str], names: Sequence[str]) -> str:
     )
 
 
-def _signature_names(directory: Path) -> list[str]:
-    names = sorted(path.name for path in directory.glob(signature_name("*")))
+def _signature_names(files: ReleaseFiles) -> list[str]:
+    names = fnmatch.filter(files.names(), signature_name("*"))
     if len(names) > _MAX_SIGNATURES:
         raise MalformedError(
-            f"{shown(directory)}: expected at most {_MAX_SIGNATURES} signature files, "
-            f"got {len(names)}"
+            f"{files.shown()}: expected at most {_MAX_SIGNATURES} signature files, got {len(names)}"
         )
     return names

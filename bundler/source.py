@@ -22,6 +22,11 @@ _PLATFORM = re.compile(r"([a-z0-9]+)/([a-z0-9]+)(?:/([a-z0-9.]+))?")
 _OTHER_NAMES = {"x86_64": "amd64", "x64": "amd64", "aarch64": "arm64", "i386": "386", "i686": "386"}
 # Source: containerd, platforms/database.go: what a machine without a variant is.
 _DEFAULT_VARIANTS = {"amd64": "v1", "arm64": "v8", "arm": "v7"}
+# Where the login of a registry that images come from is looked for, for hints.
+LOGIN_HINT = (
+    "log in with `skopeo login` or `docker login`, or name a file of logins in REGISTRY_AUTH_FILE; "
+    "credential helpers of ~/.docker/config.json are asked too"
+)
 _IMAGE = re.compile(rf"docker://({_HOST}/{_REPOSITORY})(?::([^:@/]+))?(?:@(.+))?")
 
 
@@ -106,9 +111,9 @@ def parse_source(text: str) -> Source:
     form, colon, rest = text.partition(":")
     path, _, name = rest.partition(":")
     if colon and form == "oci":
-        return LayoutSource(local_path(path), image_tag(name) if name else None)
+        return LayoutSource(local_path(path), _tag_in(text, name) if name else None)
     if colon and form == "oci-archive":
-        return ArchiveSource("oci-archive", local_path(path), image_tag(name) if name else None)
+        return ArchiveSource("oci-archive", local_path(path), _tag_in(text, name) if name else None)
     if colon and form == "docker-archive":
         return ArchiveSource("docker-archive", local_path(path), _reference(name) if name else None)
     found = _IMAGE.fullmatch(text)
@@ -125,10 +130,24 @@ def parse_source(text: str) -> Source:
     )
 
 
+def _tag_in(text: str, name: str) -> str:
+    """Check which image of a layout is meant; skopeo would take its whole name."""
+    tag = image_tag(name.rpartition(":")[2])
+    if tag == name:
+        return tag
+    short = f"{text.removesuffix(name)}{tag}"
+    raise ValueError(
+        f"not a tag: {name[:200]!r}; write {short[:200]!r}, and the image's name into `name:`"
+    )
+
+
 def _reference(text: str) -> str:
     found = _REFERENCE.fullmatch(text)
     if found is None:
-        raise ValueError(f"not a name of an image in a docker-archive, NAME:TAG: {text[:200]!r}")
+        raise ValueError(
+            f"not a name of an image in a docker-archive: {text[:200]!r}; write NAME:TAG as "
+            "docker saved it, or no more than the path where there is one image"
+        )
     image_tag(found[1])
     return text
 

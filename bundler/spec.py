@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from bundler.document import Document, Table, utc_time
+from bundler.image_reference import NamedImage
 from bundler.jsontext import MAX_INTEGER
 from bundler.manifest import MODEL_TYPES, Model, Release, require_unique
 from bundler.reference import ImageTag, file_name, relative_path
@@ -34,11 +35,14 @@ class ImageSpec:
         tag: Name and tag in the bundle.
         source: Where it comes from.
         fetch: How it is taken from there.
+        named: Where charts of others name it, each place with the chart's source; nowhere, of an
+            image that the spec lists.
     """
 
     tag: ImageTag
     source: Source
     fetch: FetchOptions = field(default_factory=FetchOptions)
+    named: tuple[tuple[str, NamedImage], ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,20 +62,37 @@ class Allowance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ListedFile:
+    """One file of a checkpoint: its path there, and where it lies, relative to the spec."""
+
+    path: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointSpec:
-    """One checkpoint.
+    """One checkpoint, which comes from a directory, from listed files, or in an archive of ours.
 
     Attributes:
         name: The archive's file name without ``.tar``.
         root: The archive's one top-level directory.
         source: Directory of its files, relative to the spec.
+        files: Its files one by one.
+        archive: A checkpoint archive that is taken over as it is, relative to the spec.
         allow: Files that would be refused otherwise.
     """
 
     name: str
     root: str
-    source: str
+    source: str | None = None
+    files: tuple[ListedFile, ...] = ()
+    archive: str | None = None
     allow: tuple[Allowance, ...] = ()
+
+    def __post_init__(self) -> None:
+        if sum(map(bool, (self.source, self.files, self.archive))) != 1:
+            raise ValueError("expected one of source, files and archive, to say where it is")
+        require_unique("path", (file.path for file in self.files))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,14 +238,26 @@ def _script(text: str) -> str:
 
 def _read_checkpoint(table: Table) -> CheckpointSpec:
     name = table.parse("name", file_name)
-    checkpoint = CheckpointSpec(
-        name=name,
-        root=table.parse("root", file_name, name),
-        source=table.parse("source", local_path),
-        allow=tuple(map(_read_allowance, table.tables("allow"))),
+    root = table.parse("root", file_name, name)
+    source = table.parse_optional("source", local_path)
+    files = tuple(map(_read_listed, table.tables("files")))
+    archive = table.parse_optional("archive", local_path)
+    allow = tuple(map(_read_allowance, table.tables("allow")))
+    table.close()
+    return table.explain(
+        lambda: CheckpointSpec(
+            name=name, root=root, source=source, files=files, archive=archive, allow=allow
+        )
+    )
+
+
+def _read_listed(table: Table) -> ListedFile:
+    source = table.parse("source", local_path)
+    file = ListedFile(
+        path=table.parse("path", relative_path, PurePosixPath(source).name), source=source
     )
     table.close()
-    return checkpoint
+    return file
 
 
 def _read_allowance(table: Table) -> Allowance:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bundler.object_settings import ObjectSettings
 from bundler.reference import S3Prefix, namespace, registry_host
 
 DEFAULT_NAMESPACE = "poolside-models"
@@ -97,6 +98,7 @@ class S3Target:
         endpoint: URL of an S3-compatible server; None for AWS.
         ca: PEM file with the authorities to trust, by us and by the pods.
         credentials: The secret that the pods read; None where they have an identity of their own.
+        objects: What the objects are made with that publish puts there.
     """
 
     place: S3Prefix
@@ -104,6 +106,7 @@ class S3Target:
     endpoint: str | None = None
     ca: Path | None = None
     credentials: SecretSource | None = None
+    objects: ObjectSettings = field(default_factory=ObjectSettings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bundler.document import Document, Table
 from bundler.manifest import GPU_COUNTS, MODEL_TYPES
+from bundler.object_settings import read_object_settings
 from bundler.reference import S3Prefix, ecr_host, hostname, model_key, namespace, registry_host
 from bundler.target import (
     DEFAULT_NAMESPACE,
@@ -138,6 +139,7 @@ def _s3(table: Table, base: Path) -> S3Target:
         endpoint=table.parse_optional("endpoint", _endpoint),
         ca=_path(table, "ca", base),
         credentials=_credentials(table, base),
+        objects=read_object_settings(table),
     )
     table.close()
     return s3

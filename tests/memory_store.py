@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from bundler.digest import Digest
 from bundler.errors import ConflictError, ContentError, MalformedError, NotFoundError, WorldError
-from bundler.parts import part_size, s3_checksum, spans
-from bundler.stores.base import Advance, OpenPart, Staged, StoredObject
+from bundler.parts import Span, part_size, s3_checksum, spans
+from bundler.remote_object import RemoteObject
+from bundler.stores.base import Advance, Incoming, Note, Pieces, StoredObject, unnoted
 
 
 class MemoryStore:
@@ -16,6 +17,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._objects: dict[str, tuple[bytes, str]] = {}
+        self.parts: dict[tuple[str, Digest], bytes] = {}
         self._lock = threading.Lock()
 
     def head(self, key: str) -> StoredObject | None:
@@ -53,34 +55,17 @@ class MemoryStore:
         """Store a small object whatever is there."""
         self._objects[key] = (content, Digest.of(content).base64)
 
-    def stage(
-        self,
-        key: str,
-        *,
-        size: int,
-        parts: Sequence[Digest],
-        open_part: OpenPart,
-        advance: Advance,
-    ) -> Staged:
-        """Read and compare an object; it appears when it is completed."""
-        checksum = s3_checksum(parts)
-        if self._holds(key, checksum):
-            return Staged()
-        content = bytearray()
-        for span, digest in zip(spans(size, part_size(size)), parts, strict=True):
-            with open_part(span) as stream:
-                part = stream.read(span.length)
-            if Digest.of(part) != digest:
-                raise ContentError(
-                    f"memory:{key}: part {span.number} of {len(parts)}, expected {digest}"
-                )
-            content += part
-            advance(len(part))
+    def begin(
+        self, key: str, *, size: int, parts: Sequence[Digest], note: Note = unnoted
+    ) -> Incoming:
+        """Begin to bring an object, or go on with what is there of it."""
+        there = self._holds(key, s3_checksum(parts))
+        return _MemoryIncoming(self, key, () if there else _cut(size, parts))
 
-        def complete() -> None:
-            self._store(key, bytes(content), checksum)
-
-        return Staged(complete)
+    def store_parts(self, key: str, digests: Sequence[Digest]) -> None:
+        """Make an object of parts that came before."""
+        content = b"".join(self.parts[key, digest] for digest in digests)
+        self._store(key, content, s3_checksum(digests))
 
     def checks_content(self, prefix: str) -> bool:
         """Say that other bytes than announced are refused."""
@@ -110,3 +95,47 @@ class MemoryStore:
                 return False
             self._objects[key] = (content, checksum)
             return True
+
+
+def _cut(size: int, parts: Sequence[Digest]) -> tuple[tuple[Span, Digest], ...]:
+    return tuple(zip(spans(size, part_size(size)), parts, strict=True))
+
+
+class _MemoryIncoming:
+    """An object on its way; an ``Incoming``."""
+
+    def __init__(
+        self, store: MemoryStore, key: str, parts: tuple[tuple[Span, Digest], ...]
+    ) -> None:
+        self._store = store
+        self._key = key
+        self._parts = parts
+
+    @property
+    def missing(self) -> Sequence[Span]:
+        """Give the parts that never came."""
+        there = self._store.parts
+        return tuple(span for span, digest in self._parts if (self._key, digest) not in there)
+
+    def send(self, span: Span, pieces: Pieces, advance: Advance) -> None:
+        """Read and compare a part; the only one makes the object appear."""
+        digest = self._parts[span.number - 1][1]
+        part = b"".join(pieces())
+        if Digest.of(part) != digest:
+            count = len(self._parts)
+            raise ContentError(
+                f"memory:{self._key}: part {span.number} of {count}, expected {digest}"
+            )
+        self._store.parts[self._key, digest] = part
+        advance(len(part))
+        if len(self._parts) == 1:
+            self.complete()
+
+    def copy(self, span: Span, source: RemoteObject, offset: int, advance: Advance) -> bool:
+        """Say that this store holds no such object."""
+        return False
+
+    def complete(self) -> None:
+        """Make the object appear."""
+        if self._parts:
+            self._store.store_parts(self._key, [digest for _, digest in self._parts])

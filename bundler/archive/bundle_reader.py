@@ -202,8 +202,10 @@ def bad_slices(reader: Reader, bundle: Bundle, emit: Emit) -> Iterator[tuple[Spa
     there = (
         span for span in spans(bundle.size, SLICE_BYTES) if reader.has(span.offset, span.length)
     )
+    wrong = False
     for span, fault in in_threads(check, there):
         emit(Advanced(bundle.archive, span.length))
         if fault is not None:
+            wrong = True
             yield span, fault
-    emit(Finished(bundle.archive))
+    emit(Finished(bundle.archive, wrong=wrong))

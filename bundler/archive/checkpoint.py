@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from bundler.archive.checkpoint_stream import CheckpointStream, Expected, not_locked
@@ -26,7 +27,7 @@ from bundler.reference import file_name, relative_path
 
 
 def write_checkpoint(
-    out_path: Path,
+    out_path: Path | None,
     *,
     name: str,
     root: str,
@@ -38,7 +39,8 @@ def write_checkpoint(
     """Write a checkpoint's archive and take every digest of it in one pass over the files.
 
     Args:
-        out_path: The archive, which appears whole or not at all.
+        out_path: The archive, which appears whole or not at all; None where these very bytes lie
+            somewhere already, to take their digests only.
         name: The checkpoint's name.
         root: The archive's one top-level directory.
         sources: Its files, in any order.
@@ -53,11 +55,13 @@ def write_checkpoint(
         WorldError: A file cannot be read, or the archive cannot be written.
     """
     order = _order(name, root, sources)
-    if expected is not None:
-        _require_locked({source.path for source in sources}, expected)
-    item = out_path.name
-    emit(Started("write", item, sum(_size(source) for source in sources)))
-    with atomic_write(out_path) as out, HashingWriter(out) as writer:
+    _require_locked(sources, expected)
+    item = f"{name}.tar"
+    emit(Started("write" if out_path else "hash", item, content_bytes(sources)))
+    with (
+        atomic_write(out_path) if out_path else nullcontext() as out,
+        HashingWriter(out) as writer,
+    ):
         stream = CheckpointStream(writer, root, mtime, expected)
         for path, source in order:
             if source is None:
@@ -68,6 +72,15 @@ def write_checkpoint(
         checkpoint = stream.finish(name)
     emit(Finished(item))
     return checkpoint
+
+
+def content_bytes(sources: Sequence[SourceFile]) -> int:
+    """Give the sum of the sizes of files.
+
+    Raises:
+        WorldError: One is not there, or cannot be looked at.
+    """
+    return sum(_size(source) for source in sources)
 
 
 def check_structure(place: Place, checkpoint: Checkpoint) -> None:
@@ -136,7 +149,7 @@ def check_parts(
             emit(Advanced(item, count))
             if fault is not None:
                 faults.append(fault)
-    emit(Finished(item))
+    emit(Finished(item, wrong=bool(faults)))
     return faults
 
 
@@ -158,13 +171,18 @@ def _order(
     return [(path, files.get(path)) for path, _ in entries]
 
 
-def _require_locked(found: set[str], expected: Expected) -> None:
+def _require_locked(sources: Sequence[SourceFile], expected: Expected | None) -> None:
+    if expected is None:
+        return
+    found = {source.path for source in sources}
     for path in sorted(expected.keys() ^ found):
         wanted = "a file" if path in expected else "no such file"
         raise not_locked(path, wanted, "none" if path in expected else "one")
 
 
 def _size(source: SourceFile) -> int:
+    if source.size is not None:
+        return source.size
     with blaming(source.real):
         return source.real.stat().st_size
 

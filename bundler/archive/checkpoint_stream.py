@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundler.archive.files import open_source
-from bundler.archive.page_cache import drop_behind
+from bundler.archive.page_cache import dropping
 from bundler.archive.pipeline import HashingWriter
 from bundler.archive.tar import END, header, padding
 from bundler.archive.trouble import blaming
@@ -38,10 +38,14 @@ class SourceFile:
     Attributes:
         path: Where it will lie, below the archive's top directory.
         real: Where it is now; a link is followed.
+        offset: Where its bytes begin there: not with the first, in another archive.
+        size: How many they are; None for all that are there.
     """
 
     path: str
     real: Path
+    offset: int = 0
+    size: int | None = None
 
 
 @dataclass(slots=True)
@@ -97,7 +101,7 @@ class CheckpointStream:
         """Add a file; gives the length of each part when it was read."""
         with open_source(source.real) as file:
             before = os.fstat(file.fileno())
-            size = before.st_size
+            size = before.st_size if source.size is None else source.size
             self._require_size(source.path, size)
             self._put(header(f"{self._root}/{source.path}", size=size, mtime=self._mtime))
             yield from self._add_parts(source, file, size)
@@ -127,17 +131,23 @@ class CheckpointStream:
         whole = hashlib.sha256()
         running = _Running(source.path, self._writer.offset, size, [], whole)
         pieces = list(spans(size, part_size(size)))
+        file.seek(source.offset)
         for piece in pieces:
             # The digest of a file that has one part is the part's: hash it once.
             hashes = (whole,) if len(pieces) == 1 else (hashlib.sha256(), whole)
             running.parts.append(hashes[0])
-            with drop_behind(file.fileno(), piece.offset, piece.length):
-                self._copy(source, file, piece.length, hashes)
+            with dropping(file.fileno(), source.offset + piece.offset, piece.length) as passed:
+                self._copy(source, file, piece.length, hashes, passed)
             yield piece.length
         self._running.append(running)
 
     def _copy(
-        self, source: SourceFile, file: io.FileIO, length: int, hashes: tuple[Hash, ...]
+        self,
+        source: SourceFile,
+        file: io.FileIO,
+        length: int,
+        hashes: tuple[Hash, ...],
+        passed: Callable[[int], None],
     ) -> None:
         left = length
         while left:
@@ -148,6 +158,7 @@ class CheckpointStream:
                 raise _changed(source, f"it ends {left} bytes early")
             self._writer.filled(count, *hashes)
             left -= count
+            passed(length - left)
 
     def _require_size(self, path: str, size: int) -> None:
         if self._expected is not None and self._expected[path][0] != size:

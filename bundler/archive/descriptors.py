@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bundler.archive.trouble import blaming, world_error
@@ -32,27 +32,57 @@ def open_descriptor(path: Path, *, follow: bool = False) -> int:
     return _open(path, path, None, 0 if follow else os.O_NOFOLLOW)
 
 
-def open_below(root: Path, path: str) -> int:
+def open_below(root: Path, path: str, *, inside: int | None = None) -> int:
     """Open a regular file below a directory; no name on the way from there may be a link.
+
+    Args:
+        root: The directory.
+        path: Of the file, from there.
+        inside: A descriptor of the directory, where it is open already; not closed.
 
     Raises:
         NotFoundError: There is none.
         MalformedError: It, or a directory on the way, is something else.
         WorldError: It cannot be opened.
     """
+    with entered(root, path, inside=inside) as (directory, name):
+        return _open(root / path, Path(name), directory, os.O_NOFOLLOW)
+
+
+@contextmanager
+def entered(
+    root: Path, path: str, *, inside: int | None = None, make: bool = False
+) -> Iterator[tuple[int, str]]:
+    """Open the directory that a file lies in, by no name that is a link.
+
+    Args:
+        root: As for ``open_below``.
+        path: As there.
+        inside: As there.
+        make: Whether directories that are not there are made.
+
+    Yields:
+        A descriptor of that directory, and the name of the file in it.
+
+    Raises:
+        NotFoundError, MalformedError, WorldError: As for ``open_below``.
+    """
     *directories, name = path.split("/")
     with blaming(root):
-        inside = os.open(root, _DIRECTORY)
+        here = os.open(root, _DIRECTORY) if inside is None else os.dup(inside)
     try:
         at = root
         for part in directories:
             at /= part
-            deeper = _enter(at, part, inside)
-            os.close(inside)
-            inside = deeper
-        return _open(root / path, Path(name), inside, os.O_NOFOLLOW)
+            if make:
+                with blaming(at), suppress(FileExistsError):
+                    os.mkdir(part, dir_fd=here)
+            deeper = _enter(at, part, here)
+            os.close(here)
+            here = deeper
+        yield here, name
     finally:
-        os.close(inside)
+        os.close(here)
 
 
 def _enter(path: Path, name: str, inside: int) -> int:

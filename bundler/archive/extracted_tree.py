@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.archive.files import RandomReader
-from bundler.archive.hashing import digest_of, in_threads
+from bundler.archive.hashing import digest_or_damage, in_threads
 from bundler.archive.kinds import DIRECTORY, FILE, NOTHING, kind_of
 from bundler.archive.trouble import blaming
 from bundler.digest import Digest
-from bundler.errors import MalformedError, printable
+from bundler.errors import MalformedError, NotFoundError, printable
 from bundler.events import Advanced, Emit, Finished, Started
 from bundler.faults import Fault
 from bundler.manifest import Bundle, Checkpoint
@@ -101,18 +101,17 @@ class ExtractedTree:
             A fault for each part that is not what was signed, and how many bytes were read.
 
         Raises:
-            ContentError: A file was cut short meanwhile.
-            WorldError: The disk fails.
+            WorldError: The disk fails in another way than by a bad spot.
         """
         ranges = [item for item in self.ranges if item.path in paths]
         total = sum(item.length for item in ranges)
         name, faults = self.name, []
         emit(Started("verify", name, total))
         for item, got in zip(ranges, in_threads(self._digest, ranges), strict=True):
-            if got != item.digest:
-                faults.append(self._fault(item.path, str(item.digest), str(got), item.part))
+            if got != str(item.digest):
+                faults.append(self._fault(item.path, str(item.digest), got, item))
             emit(Advanced(name, item.length))
-        emit(Finished(name))
+        emit(Finished(name, wrong=bool(faults)))
         return faults, total
 
     def _directories(self) -> set[str]:
@@ -125,12 +124,22 @@ class ExtractedTree:
         if size != self.sizes[path]:
             yield self._fault(path, f"{self.sizes[path]} bytes", f"{size} bytes")
 
-    def _digest(self, item: Range) -> Digest:
-        with RandomReader(Path(item.path), root=self.root) as reader:
-            return digest_of(reader, item.offset, item.length)
+    def _digest(self, item: Range) -> str:
+        try:
+            with RandomReader(Path(item.path), root=self.root) as reader:
+                return digest_or_damage(reader, item.offset, item.length)
+        except NotFoundError:
+            return NOTHING
 
-    def _fault(self, path: str, expected: str, got: str, part: int | None = None) -> Fault:
-        return Fault(archive=self.name, path=path, part=part, expected=expected, got=got)
+    def _fault(self, path: str, expected: str, got: str, item: Range | None = None) -> Fault:
+        return Fault(
+            archive=self.name,
+            path=path,
+            part=None if item is None else item.part,
+            offset=None if item is None or item.part is None else item.offset,
+            expected=expected,
+            got=got,
+        )
 
 
 def bundle_tree(root: Path, bundle: Bundle) -> ExtractedTree:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from bundler.archive.descriptors import open_below, open_descriptor
-from bundler.archive.page_cache import drop_behind
+from bundler.archive.page_cache import Direct, PastCache, drop_behind
 from bundler.archive.reader import READ_BYTES as READ_BYTES
 from bundler.archive.reader import WINDOW_BYTES as WINDOW_BYTES
 from bundler.archive.reader import Reader, ReaderSlice
@@ -23,8 +23,6 @@ from bundler.errors import ContentError, MalformedError, printable
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-# Source: Linux, include/uapi/linux/fs.h, RWF_DONTCACHE (6.14): written pages leave the page cache.
-_RWF_DONTCACHE = 0x80
 _TEMP_NAME_CHARS = 40
 # What mkstemp makes a file with; one that has another mode lies where modes are not kept.
 _TEMP_MODE = 0o600
@@ -94,19 +92,17 @@ class _Output(io.FileIO):
     def __init__(self, descriptor: int, path: Path) -> None:
         super().__init__(descriptor, "wb")
         self._path = path
-        self._flags = _RWF_DONTCACHE
+        self._direct = Direct(descriptor)
+        self._past_cache = PastCache()
 
     def write(self, data: ReadableBuffer, /) -> int:
         with blaming(self._path):
-            if memoryview(data).nbytes < READ_BYTES or not self._flags:
+            position = self.tell()
+            count = self._direct.write(data, position)
+            if count is None and memoryview(data).nbytes < READ_BYTES:
                 return super().write(data) or 0
-            try:
-                count = os.pwritev(self.fileno(), [data], self.tell(), self._flags)
-            except OSError as error:
-                if error.errno not in {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}:
-                    raise
-                self._flags = 0  # an older kernel, or a file system that does not know it
-                return super().write(data) or 0
+            if count is None:
+                count = self._past_cache.write(self.fileno(), data, position)
             self.seek(count, os.SEEK_CUR)
             return count
 
@@ -164,19 +160,23 @@ class RandomReader(Reader):
 
     Attributes:
         path: The file.
-        size: Its bytes when it was opened.
+        status: What it was when it was opened.
+        size: Its bytes then.
 
     Args:
         path: Of the file; from ``root``, where that is given.
         root: A directory; then no name on the way from there to the file may be a link.
+        inside: A descriptor of ``root``, where it is open already; not closed with this.
     """
 
-    def __init__(self, path: Path, *, root: Path | None = None) -> None:
+    def __init__(self, path: Path, *, root: Path | None = None, inside: int | None = None) -> None:
         self.path = path if root is None else root / path
-        self._descriptor = (
-            open_descriptor(path) if root is None else open_below(root, path.as_posix())
-        )
-        self.size = os.fstat(self._descriptor).st_size
+        if root is None:
+            self._descriptor = open_descriptor(path)
+        else:
+            self._descriptor = open_below(root, path.as_posix(), inside=inside)
+        self.status = os.fstat(self._descriptor)
+        self.size = self.status.st_size
 
     def readv(self, offset: int, buffers: Sequence[memoryview]) -> None:
         """Fill buffers; raises as ``Reader`` says."""
@@ -191,6 +191,17 @@ class RandomReader(Reader):
     def drop_behind(self, offset: int, length: int) -> AbstractContextManager[None]:
         """Read a range in this block without leaving it in memory, unless it was there before."""
         return drop_behind(self._descriptor, offset, length)
+
+    def fileno(self) -> int:
+        """Give the descriptor."""
+        return self._descriptor
+
+    def is_hole(self, offset: int, length: int) -> bool:
+        """Say whether nothing was ever written to a range, as far as the file system can say."""
+        try:
+            return os.lseek(self._descriptor, offset, os.SEEK_DATA) >= offset + length
+        except OSError as error:
+            return error.errno == errno.ENXIO  # no data from there on
 
     def close(self) -> None:
         """Give the descriptor back."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from bundler.archive.reader import Reader
 from bundler.digest import Digest
-from bundler.errors import ContentError
+from bundler.errors import ContentError, MediumError
 
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 J = TypeVar("J")
 R = TypeVar("R")
 _AHEAD = 8
+_PROBE_BYTES = 4 << 20
 
 
 def in_threads(
@@ -55,10 +57,10 @@ def in_threads(
                 future.cancel()
 
 
-def digest_of(reader: Reader, offset: int, length: int) -> Digest:
-    """Hash a range of a file; raises as ``feed`` does."""
+def digest_of(reader: Reader, offset: int, length: int, *, keep: bool = False) -> Digest:
+    """Hash a range of a file; ``keep`` leaves it in memory. Raises as ``feed`` does."""
     whole = hashlib.sha256()
-    feed(whole, reader, offset, length)
+    feed(whole, reader, offset, length, keep=keep)
     return Digest(whole.hexdigest())
 
 
@@ -66,20 +68,28 @@ def digest_or_damage(reader: Reader, offset: int, length: int) -> str:
     """Hash a range, or say why its bytes cannot be had, as a fault tells it.
 
     Raises:
-        WorldError: The disk fails.
+        WorldError: The disk fails in another way than by a bad spot.
     """
     try:
         return str(digest_of(reader, offset, length))
-    except ContentError as error:
+    except (ContentError, MediumError) as error:
         return f"damage ({error})"
 
 
-def feed(whole: Hash, reader: Reader, offset: int, length: int) -> None:
+def feed(whole: Hash, reader: Reader, offset: int, length: int, *, keep: bool = False) -> None:
     """Give a range of a file to a hash, in reads of 1 MiB.
 
     Raises:
         ContentError: The file ends before the range does.
         WorldError: The disk fails; the message names the offset.
     """
-    for piece in reader.pieces(offset, length):
+    for piece in reader.pieces(offset, length, keep=keep):
         whole.update(piece)
+
+
+def probe_hashing() -> float:
+    """Measure, in some milliseconds, how many bytes a second this machine's cores can hash."""
+    data = bytes(_PROBE_BYTES)
+    begun = time.perf_counter()
+    hashlib.sha256(data).digest()
+    return len(os.sched_getaffinity(0)) * _PROBE_BYTES / (time.perf_counter() - begun)

@@ -6,7 +6,7 @@ import io
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
@@ -57,15 +57,15 @@ class Reader(ABC):
         self.readv(offset, [memoryview(buffer)])
         return bytes(buffer)
 
-    def pieces(self, offset: int, length: int) -> Iterator[memoryview]:
+    def pieces(self, offset: int, length: int, *, keep: bool = False) -> Iterator[memoryview]:
         """Read a range 1 MiB at a time, into one buffer: each piece is good until the next one.
 
-        What was not in memory before is not left there. Raises as ``readv`` does.
+        What was not in memory before is not left there, unless ``keep``. Raises as ``readv`` does.
         """
         buffer = memoryview(bytearray(min(length, READ_BYTES)))
         for window in range(0, length, WINDOW_BYTES):
             end = min(window + WINDOW_BYTES, length)
-            with self.drop_behind(offset + window, end - window):
+            with nullcontext() if keep else self.drop_behind(offset + window, end - window):
                 for done in range(window, end, READ_BYTES):
                     view = buffer[: end - done]
                     self.readv(offset + done, [view])

@@ -6,7 +6,7 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bundler.errors import DeniedError, NotFoundError, WorldError, printable
+from bundler.errors import DeniedError, MediumError, NotFoundError, WorldError, printable
 
 _FULL_HINT = "free space there, or choose another place, and run again"
 _TROUBLE: dict[int | None, tuple[type[WorldError], str, str | None]] = {
@@ -22,7 +22,7 @@ _TROUBLE: dict[int | None, tuple[type[WorldError], str, str | None]] = {
         "choose another file system (FAT takes 4 GiB a file), or raise `ulimit -f`",
     ),
     errno.EIO: (
-        WorldError,
+        MediumError,
         "input/output error",
         "the disk or medium fails there; use another copy",
     ),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bundler.archive.files import RandomReader
 from bundler.archive.reader import Reader
+from bundler.archive.remote_reader import RemoteReader
 from bundler.archive.trouble import blaming
 from bundler.archive.volume_names import VolumeName, parse_volume_name
 from bundler.archive.volume_reader import Segment, VolumeReader
@@ -19,6 +20,7 @@ from bundler.archive.zstd_reader import ZstdReader
 from bundler.digest import Digest
 from bundler.errors import ContentError, printable
 from bundler.faults import Fault
+from bundler.remote_object import RemoteObject
 
 VOLUMES_HINT = "bring the volumes that are named; --volumes DIR says where else to look"
 
@@ -46,11 +48,11 @@ class VolumeSet:
         return self.archive
 
 
-Place = Path | VolumeSet
+Place = Path | VolumeSet | RemoteObject
 
 
 def open_place(place: Place, *, partly: bool = False) -> Reader:
-    """Open an archive, whether it is one file or volumes.
+    """Open an archive, whether it is one file, volumes, or an object in a bucket.
 
     Args:
         place: Where it lies.
@@ -63,6 +65,8 @@ def open_place(place: Place, *, partly: bool = False) -> Reader:
     """
     if isinstance(place, Path):
         return RandomReader(place)
+    if isinstance(place, RemoteObject):
+        return RemoteReader(place)
     if place.faults and not partly:
         raise ContentError("\n".join(map(str, place.faults)), hint=VOLUMES_HINT)
     with ExitStack() as opened:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from bundler.archive.checkpoint import SourceFile
+from bundler.archive.existing import ExistingArchive, read_existing
 from bundler.archive.files import open_source
 from bundler.archive.trouble import blaming
 from bundler.build.file_kinds import MAGIC_BYTES, known_to_servers, refused_content, refused_name
-from bundler.build.source_tree import TreeFile, files_below
+from bundler.build.source_tree import TreeFile, files_below, one_file
 from bundler.errors import MalformedError, printable
 from bundler.events import Emit, Noted
 from bundler.jsontext import read_json
@@ -39,36 +40,77 @@ class CheckpointSource:
         spec: What the release spec says of it.
         files: Each with its path in the checkpoint; sorted by path.
         content_bytes: The sum of their sizes.
+        archive: What they lie in, if that is to be taken over as it is.
     """
 
     spec: CheckpointSpec
     files: tuple[SourceFile, ...]
     content_bytes: int
+    archive: ExistingArchive | None = None
 
     @property
     def archive_bytes(self) -> int:
         """About how large its archive gets; not less than it will be."""
         return self.content_bytes + _TAR_BYTES_PER_FILE * (len(self.files) + 8)
 
+    def mtime(self, default: int) -> int:
+        """Give the time that the archive's members get, or have: seconds since 1970."""
+        return default if self.archive is None else self.archive.mtime
 
-def read_checkpoint(spec: CheckpointSpec, directory: Path, emit: Emit) -> CheckpointSource:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """One file: where its bytes are, and how many."""
+
+    source: SourceFile
+    size: int
+
+    @classmethod
+    def of(cls, file: TreeFile) -> _Found:
+        return cls(source=SourceFile(file.path, file.real), size=file.size)
+
+    @property
+    def path(self) -> str:
+        return self.source.path
+
+    @property
+    def shown(self) -> str:
+        inside = "" if self.source.size is None else f": {self.path}"
+        return printable(f"{self.source.real}{inside}")
+
+    def read(self, offset: int, length: int) -> bytes:
+        with open_source(self.source.real) as stream, blaming(self.source.real):
+            stream.seek(self.source.offset + offset)
+            return stream.read(min(length, self.size - offset))
+
+
+def read_checkpoint(spec: CheckpointSpec, base: Path, emit: Emit) -> CheckpointSource:
     """List the files of a checkpoint and check what can be known without reading the weights.
 
     Args:
         spec: What the release spec says of it.
-        directory: Where its files lie. Links to files are followed: in a cache of a model hub all
+        base: The directory of the spec. Links to files are followed: in a cache of a model hub all
             files are links.
         emit: Told of what is left out, of what the spec allows, and of what servers may not know.
 
     Raises:
-        NotFoundError: The directory, or what a link names, is not there.
+        NotFoundError: A source, or what a link names, is not there.
         MalformedError: A file could run code when it is loaded and the spec does not allow it; a
-            safetensors file or an index is not well formed; weights or configuration are missing.
+            safetensors file or an index is not well formed; weights or configuration are missing;
+            an archive is not one that we could have written.
     """
     name = f"checkpoint {spec.name}"
-    found = files_below(directory, emit)
+    archive = None
+    if spec.archive is not None:
+        archive = read_existing(base / spec.archive, root=spec.root)
+        found = [_Found(source=file, size=file.size or 0) for file in archive.files]
+    elif spec.source is not None:
+        found = [_Found.of(file) for file in files_below(base / spec.source, emit)]
+    else:
+        listed = sorted(spec.files, key=lambda file: file.path.encode())
+        found = [_Found.of(one_file(file.path, base / file.source)) for file in listed]
     _check_kinds(spec, found, name, emit)
-    _check_complete(found, directory, name)
+    _check_complete(found, _place(spec, base), name)
     tensors = {file.path: _read_tensors(file) for file in found if file.path.endswith(_WEIGHTS)}
     _check_shards(found, tensors)
     unknown = [file.path for file in found if not known_to_servers(file.path)]
@@ -76,19 +118,25 @@ def read_checkpoint(spec: CheckpointSpec, directory: Path, emit: Emit) -> Checkp
         emit(Noted(f"{name}: files that a model server may not know: {', '.join(unknown[:10])}"))
     return CheckpointSource(
         spec=spec,
-        files=tuple(SourceFile(path=file.path, real=file.real) for file in found),
+        files=tuple(file.source for file in found),
         content_bytes=sum(file.size for file in found),
+        archive=archive,
     )
 
 
-def _check_kinds(spec: CheckpointSpec, found: Sequence[TreeFile], name: str, emit: Emit) -> None:
+def _place(spec: CheckpointSpec, base: Path) -> str:
+    path = spec.archive or spec.source
+    return "the files listed" if path is None else printable(str(base / path))
+
+
+def _check_kinds(spec: CheckpointSpec, found: Sequence[_Found], name: str, emit: Emit) -> None:
     reasons = {item.path: item.reason for item in spec.allow}
     for path in sorted(reasons.keys() - {file.path for file in found}):
         raise MalformedError(f"{name}: the spec allows {path!r}, which is not there")
     for file in found:
         fault = refused_name(file.path)
         if fault is None and not file.path.endswith(_WEIGHTS):
-            fault = refused_content(_read(file, 0, MAGIC_BYTES))
+            fault = refused_content(file.read(0, MAGIC_BYTES))
         if fault is None:
             continue
         if file.path not in reasons:
@@ -99,25 +147,23 @@ def _check_kinds(spec: CheckpointSpec, found: Sequence[TreeFile], name: str, emi
         emit(Noted(f"{name}: {file.path}: {fault}, allowed: {printable(reasons[file.path])}"))
 
 
-def _check_complete(found: Sequence[TreeFile], directory: Path, name: str) -> None:
+def _check_complete(found: Sequence[_Found], place: str, name: str) -> None:
     top = {file.path for file in found if "/" not in file.path}
-    shown = printable(str(directory))
     if not any(path.endswith(_WEIGHTS) for path in top):
         raise MalformedError(
-            f"{name}: expected *{_WEIGHTS} in {shown}, got none",
+            f"{name}: expected *{_WEIGHTS} in {place}, got none",
             hint="name the directory in which the weights themselves lie",
         )
     if not any(path in top for path in _CONFIGS):
-        raise MalformedError(f"{name}: expected {' or '.join(_CONFIGS)} in {shown}, got neither")
+        raise MalformedError(f"{name}: expected {' or '.join(_CONFIGS)} in {place}, got neither")
 
 
-def _read_tensors(file: TreeFile) -> TensorFile:
-    name = printable(str(file.real))
-    length = header_length(_read(file, 0, LENGTH_BYTES), file_size=file.size, name=name)
-    return read_header(_read(file, LENGTH_BYTES, length), file_size=file.size, name=name)
+def _read_tensors(file: _Found) -> TensorFile:
+    length = header_length(file.read(0, LENGTH_BYTES), file_size=file.size, name=file.shown)
+    return read_header(file.read(LENGTH_BYTES, length), file_size=file.size, name=file.shown)
 
 
-def _check_shards(found: Sequence[TreeFile], tensors: Mapping[str, TensorFile]) -> None:
+def _check_shards(found: Sequence[_Found], tensors: Mapping[str, TensorFile]) -> None:
     """Hold each index to the shards beside it, and each shard to an index."""
     listed: set[str] = set()
     for file in found:
@@ -129,11 +175,10 @@ def _check_shards(found: Sequence[TreeFile], tensors: Mapping[str, TensorFile]) 
                 if PurePosixPath(path).parent == folder
             }
             if file.size > MAX_INDEX_BYTES:
-                raise MalformedError(f"{file.real}: expected at most {MAX_INDEX_BYTES} bytes")
-            content = _read(file, 0, file.size)
-            name = printable(str(file.real))
-            check_index(content, shards, name=name)
-            index = read_json(content, name=name, limit=MAX_INDEX_BYTES).table()
+                raise MalformedError(f"{file.shown}: expected at most {MAX_INDEX_BYTES} bytes")
+            content = file.read(0, file.size)
+            check_index(content, shards, name=file.shown)
+            index = read_json(content, name=file.shown, limit=MAX_INDEX_BYTES).table()
             listed |= {str(folder / str(shard)) for shard in index.plain("weight_map").values()}
     for path in sorted(tensors.keys() - listed):
         if _SHARD.fullmatch(path):
@@ -141,9 +186,3 @@ def _check_shards(found: Sequence[TreeFile], tensors: Mapping[str, TensorFile]) 
                 f"{path}: expected an index that names this shard, got none",
                 hint="ship model.safetensors.index.json with all of its shards",
             )
-
-
-def _read(file: TreeFile, offset: int, length: int) -> bytes:
-    with open_source(file.real) as stream, blaming(file.real):
-        stream.seek(offset)
-        return stream.read(length)

@@ -113,7 +113,7 @@ def operator_guide(
 
 
 def _what_for(image: Image) -> str:
-    return f"about `{image.subject}`" if image.subject else ", ".join(image.platforms)
+    return f"{image.kind} of `{image.subject}`" if image.subject else ", ".join(image.platforms)
 
 
 def _table(rows: Iterable[Sequence[str]]) -> str:

@@ -18,6 +18,7 @@ from bundler.build.attached import (
     pin_attached,
 )
 from bundler.build.limits import require_within_limits
+from bundler.build.lookups import look_up_all
 from bundler.build.protocols import ImageSource
 from bundler.digest import Digest
 from bundler.errors import ContentError, MalformedError
@@ -86,6 +87,8 @@ def pin_images(
 ) -> tuple[PinnedImage, ...]:
     """Look up every image, and what is attached to it, at its source; nothing is copied yet.
 
+    All that cannot be taken are told in one error, as ``look_up_all`` tells them.
+
     Args:
         spec: What goes into the release.
         base: The directory of the spec.
@@ -100,9 +103,11 @@ def pin_images(
         ContentError: A source on this machine holds another image than the locked one.
         WorldError: A source refuses us or cannot be reached.
     """
-    return tuple(
-        _pin(image, base, lock.image(image.tag) if lock else None, images, artifacts, emit)
-        for image in spec.images
+    return look_up_all(
+        spec.images,
+        lambda image: _pin(
+            image, base, lock.image(image.tag) if lock else None, images, artifacts, emit
+        ),
     )
 
 

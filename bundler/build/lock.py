@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from bundler.archive.checkpoint import SourceFile
-from bundler.archive.files import RandomReader
-from bundler.archive.hashing import digest_of, in_threads
+from bundler.archive.room import require_room
+from bundler.build.cache import BuildCache, locked_files
 from bundler.build.chart import chart_digest
-from bundler.build.checkpoint import CheckpointSource
+from bundler.build.checkpoint_lock import lock_checkpoint
 from bundler.build.images import PinnedImage, fetch_layout, pin_images
 from bundler.build.protocols import ImageSource
 from bundler.build.sources import Sources, read_sources
-from bundler.build.staging import check_space
 from bundler.build.third_party import FoundChart, find_charts, locked_charts, with_found_images
 from bundler.charts.rendering import ChartRenderer
-from bundler.digest import Digest
-from bundler.events import Advanced, Emit, Finished, Started, ignore
+from bundler.events import Emit, Finished, Started, ignore
 from bundler.lock_images import LockedImage
-from bundler.lockfile import Lock, LockedChart, LockedCheckpoint, LockedFile
+from bundler.lockfile import Lock, LockedChart, LockedCheckpoint
 from bundler.manifest import Manifest
 from bundler.spec import Spec
 from bundler.stores.artifacts import OpenArtifacts, open_artifacts
@@ -34,6 +31,7 @@ def lock_release(
     charts: ChartRenderer,
     artifacts: OpenArtifacts = open_artifacts,
     scratch: Path | None = None,
+    cache: BuildCache | None = None,
     emit: Emit = ignore,
 ) -> Lock:
     """Pin every source of a spec to its digest; writes nothing but scratch files.
@@ -48,6 +46,7 @@ def lock_release(
         charts: What renders charts of others.
         artifacts: Opens a repository to look for what is attached to an image.
         scratch: A directory for images that are converted; None for the system's.
+        cache: What earlier builds and locks found out; None to find it out anew.
         emit: Told of what is fetched and read.
 
     Raises:
@@ -67,7 +66,7 @@ def lock_release(
         charts=locked_charts(found, locked),
         chart=LockedChart(path=spec.chart.path, digest=chart_digest(sources.chart)),
         scripts=sources.locked_scripts,
-        checkpoints=tuple(_hash_checkpoint(item, emit) for item in sources.checkpoints),
+        checkpoints=tuple(lock_checkpoint(item, cache, emit) for item in sources.checkpoints),
     )
 
 
@@ -87,8 +86,12 @@ def lock_of(
         chart=LockedChart(path=spec.chart.path, digest=chart_digest(sources.chart)),
         scripts=sources.locked_scripts,
         checkpoints=tuple(
-            _locked_checkpoint(item.name, ((f.path, f.size, f.digest) for f in item.files))
-            for item in manifest.checkpoints
+            LockedCheckpoint(
+                name=item.name,
+                files=locked_files(item),
+                archive=item.digest if source.archive else None,
+            )
+            for item, source in zip(manifest.checkpoints, sources.checkpoints, strict=True)
         ),
     )
 
@@ -123,35 +126,10 @@ def _locked_image(
     if digest is None:
         emit(Started("convert", str(image.spec.tag)))
         with tempfile.TemporaryDirectory(dir=scratch, prefix="bundle-lock-") as directory:
-            check_space(Path(directory), image.unpacked_bytes)
+            require_room(
+                Path(directory), image.unpacked_bytes, hint="free space there, or set TMPDIR"
+            )
             layout = Path(directory, "layout")
             digest = fetch_layout(image, images, layout).digest
         emit(Finished(str(image.spec.tag)))
     return image.locked(digest)
-
-
-def _hash_checkpoint(source: CheckpointSource, emit: Emit) -> LockedCheckpoint:
-    name = source.spec.name
-    emit(Started("hash", name, source.content_bytes))
-    found = []
-    for file, (size, digest) in zip(
-        source.files, in_threads(_hash_file, source.files), strict=True
-    ):
-        found.append((file.path, size, digest))
-        emit(Advanced(name, size))
-    emit(Finished(name))
-    return _locked_checkpoint(name, found)
-
-
-def _hash_file(file: SourceFile) -> tuple[int, Digest]:
-    with RandomReader(file.real.resolve()) as reader:
-        return reader.size, digest_of(reader, 0, reader.size)
-
-
-def _locked_checkpoint(name: str, files: Iterable[tuple[str, int, Digest]]) -> LockedCheckpoint:
-    return LockedCheckpoint(
-        name=name,
-        files=tuple(
-            LockedFile(path=path, size=size, digest=digest) for path, size, digest in files
-        ),
-    )

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.archive.bundle import write_bundle
-from bundler.archive.checkpoint import write_checkpoint
 from bundler.archive.files import atomic_write_bytes
+from bundler.archive.hashing import probe_hashing
+from bundler.archive.room import require_room
+from bundler.build.cache import BuildCache
 from bundler.build.chart import chart_digest, check_closure, preset_chart
-from bundler.build.checkpoint import CheckpointSource
+from bundler.build.checkpoint_archives import (
+    PreparedArchive,
+    make_archive,
+    prepare_archive,
+    remember_archive,
+)
 from bundler.build.contents import bundle_entries
-from bundler.build.images import PinnedImage, fetch_images, pin_images, scratch_bytes
+from bundler.build.estimate import estimate_build
+from bundler.build.images import PinnedImage, fetch_images, pin_images
 from bundler.build.lock import lock_of
 from bundler.build.proof import prove_release
 from bundler.build.protocols import ImageSource
 from bundler.build.sources import Sources, read_sources
-from bundler.build.staging import Staging, check_space, staging
+from bundler.build.staging import Staging, staging
 from bundler.build.third_party import (
     FoundChart,
     check_closures,
@@ -27,17 +35,16 @@ from bundler.build.third_party import (
 )
 from bundler.charts.rendering import ChartRenderer
 from bundler.digest import Digest
-from bundler.errors import ContentError, DeniedError, printable
-from bundler.events import Emit, ignore
+from bundler.errors import DeniedError, printable
+from bundler.events import Emit, Noted, ignore
 from bundler.lockfile import Lock, check_lock, lock_path, write_lock
-from bundler.manifest import MANIFEST_NAME, Chart, Checkpoint, Image, Manifest
+from bundler.manifest import MANIFEST_NAME, Bundle, Chart, Checkpoint, Image, Manifest
 from bundler.manifest_codec import encode_manifest
 from bundler.spec import Spec
 from bundler.stores.artifacts import OpenArtifacts, open_artifacts
 from bundler.sums import SUMS_NAME, write_sums
 
-# Of the guide, chart, scripts, manifest and sums, and of the archives' own headers.
-_SMALL_FILES_BYTES = 32 << 20
+_ROOM_HINT = "free space there, or build somewhere else with --output"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +66,7 @@ def build_release(
     charts: ChartRenderer,
     artifacts: OpenArtifacts = open_artifacts,
     lock_file: Path | None = None,
+    cache: BuildCache | None = None,
     emit: Emit = ignore,
 ) -> BuiltRelease:
     """Make a release directory, whole or not at all.
@@ -74,6 +82,7 @@ def build_release(
         charts: What renders charts.
         artifacts: Opens a repository to look for, and fetch, what is attached to an image.
         lock_file: Where the lock lies, or goes when it is written; None for beside the spec.
+        cache: What earlier builds found out; None to find it out anew.
         emit: Told of every image, archive, and of what people should know.
 
     Raises:
@@ -90,47 +99,144 @@ def build_release(
         check_lock(lock, spec, name=str(lock_file))
     images.require()
     charts.require()
-    with staging(out_dir, spec.release.directory) as place:
-        base = spec_path.parent
-        sources = read_sources(spec, base, lock, emit)
-        found = find_charts(
-            spec,
-            base,
-            lock,
-            own_name=sources.chart_name,
-            charts=charts,
-            scratch=place.scratch,
-            emit=emit,
-        )
-        full = with_found_images(spec, found)
-        pinned = pin_images(full, base, lock, images, artifacts=artifacts, emit=emit)
-        check_space(out_dir, _needed(pinned, sources))
-        chart_files = _chart_files(spec, sources, charts, place.scratch)
-        fetched = list(
-            fetch_images(
-                pinned,
-                images,
-                scratch=place.scratch,
-                mtime=spec.mtime,
-                artifacts=artifacts,
-                emit=emit,
-            )
-        )
-        check_closures(found, [image for image, _ in fetched])
-        manifest = _write_archives(place, spec, lock, sources, chart_files, found, fetched, emit)
+    directory = out_dir / spec.release.directory
+    with staging(out_dir, directory.name) as place:
+        work = _Work(spec, spec_path.parent, lock, place, images, charts, artifacts, cache, emit)
+        found = work.look()
+        estimate = estimate_build(found.archives, found.images)
+        require_room(out_dir, estimate.room, hint=_ROOM_HINT)
+        emit(Noted(estimate.describe(probe_hashing())))
+        manifest = work.write(found)
         _write_sums(place.release, manifest)
         prove_release(place.release)
-    built = lock or lock_of(manifest, spec, sources, pinned, found)
+    if cache is not None:
+        for archive, checkpoint in zip(found.archives, manifest.checkpoints, strict=True):
+            remember_archive(archive, checkpoint, directory, cache)
+    built = lock or lock_of(manifest, spec, found.sources, found.images, found.charts)
     if lock is None:
         write_lock(lock_file, built)
-    return BuiltRelease(directory=out_dir / spec.release.directory, manifest=manifest, lock=built)
+    return BuiltRelease(directory=directory, manifest=manifest, lock=built)
 
 
-def _needed(pinned: tuple[PinnedImage, ...], sources: Sources) -> int:
-    """Give the bytes of disk that a build takes: every image as an archive and in the bundle."""
-    bundled = sum(image.bundle_bytes for image in pinned)
-    checkpoints = sum(checkpoint.archive_bytes for checkpoint in sources.checkpoints)
-    return scratch_bytes(pinned) + bundled + checkpoints + _SMALL_FILES_BYTES
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """All that goes into a release: looked at, held to the lock, and nothing of it fetched yet."""
+
+    sources: Sources
+    charts: tuple[FoundChart, ...]
+    images: tuple[PinnedImage, ...]
+    archives: tuple[PreparedArchive, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One build: what ``build_release`` was asked for, and where it works."""
+
+    spec: Spec
+    base: Path
+    lock: Lock | None
+    place: Staging
+    sources: ImageSource
+    renderer: ChartRenderer
+    artifacts: OpenArtifacts
+    cache: BuildCache | None
+    emit: Emit
+
+    def look(self) -> _Found:
+        """Read the small sources, look the large ones up, and take over what costs nothing."""
+        spec, emit = self.spec, self.emit
+        sources = read_sources(spec, self.base, self.lock, emit)
+        charts = find_charts(
+            spec,
+            self.base,
+            self.lock,
+            own_name=sources.chart_name,
+            charts=self.renderer,
+            scratch=self.place.scratch,
+            emit=emit,
+        )
+        return _Found(
+            sources=sources,
+            charts=charts,
+            images=pin_images(
+                with_found_images(spec, charts),
+                self.base,
+                self.lock,
+                self.sources,
+                artifacts=self.artifacts,
+                emit=emit,
+            ),
+            archives=tuple(
+                prepare_archive(item, self.place.release, spec.mtime, self.cache, emit)
+                for item in sources.checkpoints
+            ),
+        )
+
+    def write(self, found: _Found) -> Manifest:
+        """Fetch the images and write every archive."""
+        spec = self.spec
+        chart_files = _chart_files(spec, found.sources, self.renderer, self.place.scratch)
+        fetched = list(
+            fetch_images(
+                found.images,
+                self.sources,
+                scratch=self.place.scratch,
+                mtime=spec.mtime,
+                artifacts=self.artifacts,
+                emit=self.emit,
+            )
+        )
+        images = tuple(image for image, _ in fetched)
+        check_closures(found.charts, images)
+        checkpoints = tuple(
+            make_archive(
+                item,
+                self.lock.checkpoint(item.source.spec.name) if self.lock else None,
+                self.emit,
+            )
+            for item in found.archives
+        )
+        chart = Chart(
+            name=found.sources.chart_name,
+            version=spec.chart.version,
+            path=f"charts/{found.sources.chart_name}",
+            digest=chart_digest(chart_files),
+        )
+        return Manifest(
+            release=spec.release,
+            bundle=self._write_bundle(found, fetched, chart, chart_files, checkpoints),
+            images=images,
+            charts=(chart, *(item.chart for item in found.charts)),
+            checkpoints=checkpoints,
+            models=spec.models,
+        )
+
+    def _write_bundle(
+        self,
+        found: _Found,
+        images: Sequence[tuple[Image, Path]],
+        chart: Chart,
+        chart_files: Mapping[str, bytes],
+        checkpoints: Sequence[Checkpoint],
+    ) -> Bundle:
+        release = self.spec.release
+        entries = bundle_entries(
+            release=release,
+            images=images,
+            scripts=found.sources.scripts,
+            chart=chart,
+            chart_files=chart_files,
+            third_party=found.charts,
+            checkpoints=checkpoints,
+            models=self.spec.models,
+        )
+        return write_bundle(
+            self.place.release / f"{release.directory}.tar.gz",
+            root=release.directory,
+            entries=entries,
+            mtime=self.spec.mtime,
+            emit=self.emit,
+        )
 
 
 def _chart_files(
@@ -155,70 +261,6 @@ def _require_writable(lock_file: Path) -> None:
             f"{printable(str(lock_file))}: expected to write the lock there, permission denied",
             hint="give another place with --lock",
         )
-
-
-def _write_checkpoint(
-    place: Staging, source: CheckpointSource, lock: Lock | None, *, mtime: int, emit: Emit
-) -> Checkpoint:
-    name = source.spec.name
-    try:
-        return write_checkpoint(
-            place.release / f"{name}.tar",
-            name=name,
-            root=source.spec.root,
-            sources=source.files,
-            mtime=mtime,
-            expected=lock.checkpoint(name).expected if lock else None,
-            emit=emit,
-        )
-    except ContentError as error:
-        raise ContentError(f"checkpoint {name}: {error}", hint=error.hint) from error
-
-
-def _write_archives(
-    place: Staging,
-    spec: Spec,
-    lock: Lock | None,
-    sources: Sources,
-    chart_files: dict[str, bytes],
-    third_party: Sequence[FoundChart],
-    fetched: Sequence[tuple[Image, Path]],
-    emit: Emit,
-) -> Manifest:
-    checkpoints = tuple(
-        _write_checkpoint(place, item, lock, mtime=spec.mtime, emit=emit)
-        for item in sources.checkpoints
-    )
-    chart = Chart(
-        name=sources.chart_name,
-        version=spec.chart.version,
-        path=f"charts/{sources.chart_name}",
-        digest=chart_digest(chart_files),
-    )
-    bundle = write_bundle(
-        place.release / f"{spec.release.directory}.tar.gz",
-        root=spec.release.directory,
-        entries=bundle_entries(
-            release=spec.release,
-            images=fetched,
-            scripts=sources.scripts,
-            chart=chart,
-            chart_files=chart_files,
-            third_party=third_party,
-            checkpoints=checkpoints,
-            models=spec.models,
-        ),
-        mtime=spec.mtime,
-        emit=emit,
-    )
-    return Manifest(
-        release=spec.release,
-        bundle=bundle,
-        images=tuple(image for image, _ in fetched),
-        charts=(chart, *(found.chart for found in third_party)),
-        checkpoints=checkpoints,
-        models=spec.models,
-    )
 
 
 def _write_sums(directory: Path, manifest: Manifest) -> None:

@@ -17,6 +17,8 @@ from bundler.reference import relative_path
 # What version control, downloaders and desktops leave behind.
 _LEFT_OUT = frozenset({".git", ".gitattributes", ".gitignore", ".gitkeep", ".cache", ".DS_Store"})
 
+_HINT = "paths in a spec are relative to the directory of the spec"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreeFile:
@@ -42,7 +44,7 @@ def files_below(directory: Path, emit: Emit) -> list[TreeFile]:
     if not directory.is_dir():
         raise NotFoundError(
             f"{name}: expected a directory, found none",
-            hint="paths in a spec are relative to the directory of the spec",
+            hint=_HINT,
         )
     try:
         found = sorted(_walk(directory, "", emit), key=lambda file: file.path.encode())
@@ -50,6 +52,13 @@ def files_below(directory: Path, emit: Emit) -> list[TreeFile]:
     except ValueError as error:
         raise MalformedError(f"{name}: {printable(str(error))}") from error
     return found
+
+
+def one_file(path: str, real: Path) -> TreeFile:
+    """Look at a file that was named; raises as ``files_below`` does."""
+    if not os.path.lexists(real):
+        raise NotFoundError(f"{printable(str(real))}: expected a file, found none", hint=_HINT)
+    return _file(path, real)
 
 
 def _walk(directory: Path, prefix: str, emit: Emit) -> Iterator[TreeFile]:

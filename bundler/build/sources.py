@@ -63,9 +63,7 @@ def read_sources(spec: Spec, base: Path, lock: Lock | None, emit: Emit) -> Sourc
         chart=chart,
         chart_name=chart_name(chart, name=str(chart_dir)),
         scripts={path: read_limited(base / path, limit=_MAX_SCRIPT_BYTES) for path in spec.scripts},
-        checkpoints=tuple(
-            read_checkpoint(item, base / item.source, emit) for item in spec.checkpoints
-        ),
+        checkpoints=tuple(read_checkpoint(item, base, emit) for item in spec.checkpoints),
     )
     if lock is not None:
         _require_locked("chart", spec.chart.path, lock.chart.digest, chart_digest(chart))

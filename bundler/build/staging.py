@@ -13,7 +13,6 @@ from pathlib import Path
 from bundler.archive.files import sync_directory
 from bundler.archive.trouble import blaming
 from bundler.errors import ConflictError, WorldError, printable
-from bundler.sizes import size_text
 
 _LOCK = "lock"
 
@@ -52,26 +51,6 @@ def staging(out_dir: Path, name: str) -> Iterator[Staging]:
                 sync_directory(out_dir)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-
-
-def check_space(directory: Path, needed: int) -> None:
-    """Check that a file system has room.
-
-    Args:
-        directory: Below it.
-        needed: Bytes.
-
-    Raises:
-        WorldError: It has less.
-    """
-    with blaming(directory):
-        free = shutil.disk_usage(directory).free
-    if free < needed:
-        raise WorldError(
-            f"{printable(str(directory))}: expected {size_text(needed)} free, "
-            f"got {size_text(free)}",
-            hint="free space there, or build somewhere else with --output",
-        )
 
 
 @contextmanager

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bundler.archive.files import read_limited
+from bundler.build.lookups import try_all
 from bundler.chart_images import with_chart_images
 from bundler.charts.archive import MAX_ARCHIVE_BYTES, read_chart_archive
 from bundler.charts.rendering import ChartRenderer
@@ -15,13 +16,14 @@ from bundler.closure import by_source, require_linked
 from bundler.digest import Digest
 from bundler.errors import CheckError, ContentError, MalformedError, printable
 from bundler.events import Emit, Finished, Noted, Started
-from bundler.image_reference import NamedImage
+from bundler.image_reference import NamedImage, covers, parse_reference
 from bundler.lock_charts import LockedChartImage, LockedThirdPartyChart, LockedValues
 from bundler.lock_images import LOCK_HINT, LockedImage
 from bundler.lockfile import Lock
 from bundler.manifest import Chart, Image, require_unique
 from bundler.manifest_images import running
-from bundler.spec import Spec
+from bundler.source import RegistrySource
+from bundler.spec import ImageSpec, Spec
 from bundler.spec_charts import ThirdPartyChart
 from bundler.yamltext import MAX_YAML_BYTES
 
@@ -84,6 +86,8 @@ def find_charts(
 ) -> tuple[FoundChart, ...]:
     """Read every chart of others and find the images that it names.
 
+    What is wrong with any of them is told in one error, as ``try_all`` tells it.
+
     Args:
         spec: What goes into the release.
         base: The directory of the spec.
@@ -101,11 +105,14 @@ def find_charts(
         WorldError: A file or a program is missing or fails.
     """
     locked = {chart.source: chart for chart in lock.charts} if lock else {}
-    found = []
-    for item in spec.charts:
+
+    def look(item: ThirdPartyChart) -> FoundChart:
         emit(Started("render", item.source))
-        found.append(_find(item, base, locked.get(item.source), charts, scratch, emit))
+        one = _find(item, base, locked.get(item.source), charts, scratch, emit)
         emit(Finished(item.source))
+        return one
+
+    found = try_all(spec.charts, look, problem="charts cannot be taken")
     try:
         require_unique("chart", (own_name, *(chart.carried.name for chart in found)))
         paths = (path for chart in found for path in chart.files)
@@ -114,16 +121,29 @@ def find_charts(
         raise MalformedError(
             str(error), hint="call a chart otherwise with its `name:` in the spec"
         ) from error
-    return tuple(found)
+    return found
 
 
 def with_found_images(spec: Spec, found: Sequence[FoundChart]) -> Spec:
     """Give the spec in which the images of charts are images of the release.
 
+    Each of them knows which places name it.
+
     Raises:
         MalformedError: One cannot be called what it would be.
     """
-    return with_chart_images(spec, {chart.spec.source: chart.references for chart in found})
+    full = with_chart_images(spec, {chart.spec.source: chart.references for chart in found})
+    added = full.images[len(spec.images) :]
+    named = (replace(image, named=tuple(_places(image, found))) for image in added)
+    return replace(full, images=(*spec.images, *named))
+
+
+def _places(image: ImageSpec, found: Sequence[FoundChart]) -> Iterator[tuple[str, NamedImage]]:
+    for chart in found:
+        for place in chart.images:
+            source = image.source
+            if isinstance(source, RegistrySource) and covers(source, parse_reference(place.image)):
+                yield chart.spec.source, place
 
 
 def locked_charts(

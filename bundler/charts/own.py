@@ -16,6 +16,11 @@ from bundler.yamltext import read_objects
 
 # No host has this name. Source: RFC 2606, section 2.
 REGISTRY = "registry.invalid"
+# For whoever reads what ``own_images`` finds.
+STAND_INS = (
+    f"rendered with everything switched on; {REGISTRY} and the models m0, m1, ... stand for the "
+    "registry and the models that a target names"
+)
 
 
 def own_images(

@@ -32,6 +32,8 @@ COMMANDS = {
     "target": ("target", "Write the file that says where a release goes."),
     "plan": ("plan", "Show what publish would do, and what is there already."),
     "publish": ("publish", "Bring a release to its target, until its models run."),
+    "status": ("status", "Compare what is at the destination with what was signed."),
+    "prune": ("prune", "Delete from the bucket what no release that stays needs."),
     "fetch": ("fetch", "Bring a checkpoint from S3 to a directory (runs in the pod)."),
     "version": ("version", "Show this version and the formats that it reads."),
 }

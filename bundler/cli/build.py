@@ -7,9 +7,10 @@ from pathlib import Path
 import click
 
 from bundler.build import build_release
+from bundler.cli.cache_options import cache_options, open_cache
+from bundler.cli.json_events import open_watcher
 from bundler.cli.opening import load_spec
 from bundler.cli.options import FILE, NEW_PATH, json_option, lock_option, print_json
-from bundler.cli.render import Watcher
 from bundler.lockfile import lock_path, read_lock
 from bundler.tools.helm import Helm
 from bundler.tools.skopeo import Skopeo
@@ -27,17 +28,29 @@ from bundler.tools.skopeo import Skopeo
     help="Where the release's directory goes.",
 )
 @lock_option
+@cache_options
 @json_option
-def command(spec_file: Path, out_dir: Path, lock_file: Path | None, as_json: bool) -> None:
+def command(
+    spec_file: Path,
+    out_dir: Path,
+    lock_file: Path | None,
+    cache_dir: Path | None,
+    no_cache: bool,
+    as_json: bool,
+) -> None:
     """Build a release: the bundle, the checkpoint archives, their manifest.
 
     Makes DIR/<name>-<version> of what SPEC says. Holds every source against the lock while
     reading it; writes the lock where there is none. The same lock gives the same bytes.
+
+    What earlier builds and locks found out about checkpoints is kept, so that files that are as
+    they were need not be read again; --no-cache reads them all. With --json, events go to standard
+    error, a JSON object a line.
     """
     spec = load_spec(spec_file)
     lock_file = lock_file or lock_path(spec_file)
     lock = read_lock(lock_file) if lock_file.exists() else None
-    with Watcher() as emit:
+    with open_watcher(as_json) as emit:
         built = build_release(
             spec_file,
             spec,
@@ -46,6 +59,7 @@ def command(spec_file: Path, out_dir: Path, lock_file: Path | None, as_json: boo
             images=Skopeo(),
             charts=Helm(),
             lock_file=lock_file,
+            cache=open_cache(cache_dir, no_cache=no_cache, emit=emit),
             emit=emit,
         )
     if as_json:

@@ -17,12 +17,15 @@ from bundler.cli.options import (
     volumes_option,
 )
 from bundler.cli.render import Watcher
+from bundler.cli.source_options import path_or_bucket, require_path, source_options
 from bundler.extract import Extracted, extract
+from bundler.release_files import ReleaseFiles
 from bundler.sizes import size_text
 
 
 @click.command()
-@click.argument("path", type=ANY_PATH)
+@click.argument("path", callback=path_or_bucket(ANY_PATH))
+@source_options("path")
 @click.argument("destination", type=NEW_PATH)
 @key_option
 @release_dir_option
@@ -31,7 +34,7 @@ from bundler.sizes import size_text
 @click.option("--allow-expired", is_flag=True, help="Extract an expired release too, and say so.")
 @json_option
 def command(
-    path: Path,
+    path: Path | ReleaseFiles,
     destination: Path,
     key_files: tuple[Path, ...],
     release_dir: Path | None,
@@ -42,10 +45,13 @@ def command(
 ) -> None:
     """Unpack a checkpoint or the bundle to a directory, verified.
 
-    PATH is an archive, a volume of one, or a release directory with --only. What is in the
-    archive's top directory comes to lie in DESTINATION. A file is there when all of it is right,
-    and not before; run again to go on. Works on disks, PVCs and NFS.
+    PATH is an archive, a volume of one, or with --only a release: a directory, or
+    s3://BUCKET/PREFIX. What is in the archive's top directory comes to lie in DESTINATION. A file
+    is there when all of it is right, and not before; run again to go on. Works on disks, PVCs
+    and NFS.
     """
+    if release_dir or volumes:
+        require_path(path, "--release and --volumes")
     with Watcher() as emit:
         done = extract(
             path,

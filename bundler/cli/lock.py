@@ -7,9 +7,10 @@ from pathlib import Path
 import click
 
 from bundler.build import lock_release
+from bundler.cli.cache_options import cache_options, open_cache
+from bundler.cli.json_events import open_watcher
 from bundler.cli.opening import load_spec
 from bundler.cli.options import FILE, json_option, lock_option, print_json
-from bundler.cli.render import Watcher
 from bundler.cli.tables import print_tables
 from bundler.describe import Section
 from bundler.errors import printable
@@ -22,8 +23,15 @@ from bundler.tools.skopeo import Skopeo
 @click.command()
 @click.argument("spec_file", type=FILE, metavar="SPEC")
 @lock_option
+@cache_options
 @json_option
-def command(spec_file: Path, lock_file: Path | None, as_json: bool) -> None:
+def command(
+    spec_file: Path,
+    lock_file: Path | None,
+    cache_dir: Path | None,
+    no_cache: bool,
+    as_json: bool,
+) -> None:
     """Pin every source of a release spec to its digest.
 
     Writes <SPEC>.lock.json. An image is pinned to what its tag names now, a checkpoint to the
@@ -31,8 +39,15 @@ def command(spec_file: Path, lock_file: Path | None, as_json: bool) -> None:
     An earlier lock is replaced.
     """
     spec = load_spec(spec_file)
-    with Watcher() as emit:
-        lock = lock_release(spec_file, spec, images=Skopeo(), charts=Helm(), emit=emit)
+    with open_watcher(as_json) as emit:
+        lock = lock_release(
+            spec_file,
+            spec,
+            images=Skopeo(),
+            charts=Helm(),
+            cache=open_cache(cache_dir, no_cache=no_cache, emit=emit),
+            emit=emit,
+        )
     path = lock_file or lock_path(spec_file)
     write_lock(path, lock)
     if as_json:

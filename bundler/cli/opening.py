@@ -8,26 +8,35 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
 from bundler.cli.options import read_given
 from bundler.cli.registry import open_target_registry
+from bundler.cli.source_options import require_path
 from bundler.process import MAX_OUTPUT_BYTES, Run, run
 from bundler.publish.destination import Destination
+from bundler.publish.layout import lay_out
+from bundler.publish.only import EVERYTHING, Only
 from bundler.publish.pointer import Allowances
 from bundler.publish.secrets import WantedSecret, read_secrets
 from bundler.release import TrustedRelease, open_release
+from bundler.release_files import ReleaseFiles
 from bundler.signing.keys import MAX_KEY_BYTES, PublicKey, read_public_key
 from bundler.spec import Spec, read_spec
+from bundler.stores.base import ObjectStore
 from bundler.stores.login import Login
 from bundler.stores.opening import open_bucket
-from bundler.target import Target
+from bundler.target import S3Target, Target
+from bundler.target_placeholders import require_filled_in
 from bundler.target_reader import read_target
 from bundler.tools.cluster import open_cluster
 from bundler.yamltext import MAX_YAML_BYTES, read_yaml
 
 DIRECT, SKOPEO = ENGINES = ("direct", "skopeo")
+# Stands where a run has no use for the thing: to ask it anything is a defect.
+_UNOPENED: Any = object()
 
 
 def utc_now() -> str:
@@ -54,6 +63,18 @@ def allowances(allow_rollback: int | None, allow_expired: bool, reason: str | No
     return Allowances(rollback=allow_rollback, expired_reason=reason)
 
 
+def load_target(file: Path) -> Target:
+    """Read a target that somebody filled in.
+
+    Raises:
+        MalformedError: It breaks a rule, or still has what only the template has.
+    """
+    document = read_yaml(read_given(file, limit=MAX_YAML_BYTES), name=str(file))
+    target = read_target(document, base=file.parent)
+    require_filled_in(document)
+    return target
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publication:
     """Everything that ``plan`` and ``publish`` work with, opened."""
@@ -66,7 +87,7 @@ class Publication:
 
 @contextmanager
 def open_publication(
-    release: Path,
+    release: Path | ReleaseFiles,
     keys: Sequence[Path],
     target_file: Path,
     *,
@@ -74,46 +95,62 @@ def open_publication(
     api_key: str | None = None,
     login: Login | None = None,
     engine: str = DIRECT,
+    only: Only = EVERYTHING,
 ) -> Iterator[Publication]:
     """Open a release and its destination; what is opened ends with the block.
 
     The signature is judged first: nothing outside is touched for a release that is not trusted.
 
     Args:
-        release: Its directory.
+        release: Its directory, or its files in a bucket.
         keys: Public keys that are trusted.
         target_file: Where it goes.
         volumes: Where else archives, or volumes of them, lie.
         api_key: The models' API key, in the place of the target's.
         login: For the registry, in the place of what is written down.
         engine: What pushes images: one of ``ENGINES``.
+        only: The parts that are wanted: what they have no use for is not opened, nor its files
+            read.
     """
+    if volumes:
+        require_path(release, "--volumes")
     trusted = open_release(release, read_keys(keys), elsewhere=volumes)
-    content = read_given(target_file, limit=MAX_YAML_BYTES)
-    target = read_target(read_yaml(content, name=str(target_file)), base=target_file.parent)
-    secrets = read_secrets(target, api_key=api_key)
+    target = load_target(target_file)
+    only.checkpoints(lay_out(trusted.manifest, target))  # a word that is none is told at once
+    secrets = read_secrets(target, api_key=api_key) if only.chart else ()
     with tempfile.TemporaryDirectory(prefix="bundle-") as own:
         yield Publication(
             release=trusted,
             target=target,
-            destination=_destination(target, Path(own), login, engine),
+            destination=_destination(target, Path(own), login, engine, only),
             secrets=secrets,
         )
 
 
-def _destination(target: Target, own: Path, login: Login | None, engine: str) -> Destination:
+def _destination(
+    target: Target, own: Path, login: Login | None, engine: str, only: Only
+) -> Destination:
+    cluster = open_cluster(target.kubernetes, run=_keeping_in(own))
+    store = _open_store(target.s3) if only.uses_store else _UNOPENED
+    if not only.uses_registry:
+        return Destination(store=store, registry=_UNOPENED, cluster=cluster)
     opened = open_target_registry(target.registry, own, login=login, skopeo=engine == SKOPEO)
     return Destination(
-        store=open_bucket(
-            target.s3.place.bucket,
-            endpoint=target.s3.endpoint,
-            region=target.s3.region,
-            ca=target.s3.ca,
-        ),
+        store=store,
         registry=opened.registry,
-        cluster=open_cluster(target.kubernetes, run=_keeping_in(own)),
+        cluster=cluster,
         repositories=opened.repositories,
         push_archive=opened.push_archive,
+    )
+
+
+def _open_store(target: S3Target) -> ObjectStore:
+    return open_bucket(
+        target.place.bucket,
+        endpoint=target.endpoint,
+        region=target.region,
+        ca=target.ca,
+        objects=target.objects,
     )
 
 

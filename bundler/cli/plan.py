@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
@@ -21,30 +21,49 @@ from bundler.cli.options import (
 )
 from bundler.cli.registry import login_options
 from bundler.cli.render import Watcher
+from bundler.cli.source_options import path_or_bucket, source_options
 from bundler.errors import CHANGES_PENDING, ConflictError, printable
-from bundler.publish.plan import Plan, State, Step, require_no_conflicts
+from bundler.publish.only import PARTS, Only
+from bundler.publish.plan import Plan, State, Step, counted, require_no_conflicts
 from bundler.publish.planning import make_plan
 from bundler.publish.pointer import Allowances
+from bundler.release_files import ReleaseFiles
 from bundler.sizes import size_text
 from bundler.stores.login import Login
 
-_MARKS = {State.PRESENT: ("=", "green"), State.TO_DO: ("+", "yellow"), State.CONFLICT: ("!", "red")}
+_MARKS = {
+    State.PRESENT: ("=", "green"),
+    State.TO_DO: ("+", "yellow"),
+    State.CONFLICT: ("!", "red"),
+    State.NOT_ASKED: ("-", "bright_black"),
+}
+
+only_option = click.option(
+    "--only",
+    "only",
+    multiple=True,
+    metavar="|".join((*PARTS, "KEY")),
+    callback=lambda _ctx, _param, words: Only(words),
+    help="Only these parts, KEY being the checkpoint of one model; repeatable.",
+)
 
 
 @click.command()
-@click.argument("release", type=DIRECTORY)
+@click.argument("release", callback=path_or_bucket(DIRECTORY))
+@source_options("release")
 @target_option
 @key_option
 @volumes_option
 @stale_options
 @api_key_option
 @login_options
+@only_option
 @click.option("--detailed-exitcode", is_flag=True, help="End with 10 where there is work to do.")
 @json_option
 @click.pass_context
 def command(
     ctx: click.Context,
-    release: Path,
+    release: Path | ReleaseFiles,
     target_file: Path,
     key_files: tuple[Path, ...],
     volumes: tuple[Path, ...],
@@ -53,6 +72,7 @@ def command(
     reason: str | None,
     api_key_stdin: bool,
     login: Login | None,
+    only: Only,
     detailed_exitcode: bool,
     as_json: bool,
 ) -> None:
@@ -69,20 +89,21 @@ def command(
         volumes=volumes,
         api_key=api_key,
         login=login,
+        only=only,
     ) as publication:
-        plan = plan_of(publication, utc_now(), allowed)
+        plan = plan_of(publication, utc_now(), allowed, only)
     if as_json:
         print_json(plan.to_dict())
         if plan.conflicts:
             ctx.exit(ConflictError.exit_status)
     else:
         show_plan(plan)
-        require_no_conflicts(plan)
+        require_no_conflicts(plan, shown=True)
     if detailed_exitcode and plan.pending:
         ctx.exit(CHANGES_PENDING)
 
 
-def plan_of(publication: Publication, now: str, allowed: Allowances) -> Plan:
+def plan_of(publication: Publication, now: str, allowed: Allowances, only: Only) -> Plan:
     """Make the plan for what was opened."""
     with Watcher() as emit:
         return make_plan(
@@ -92,6 +113,7 @@ def plan_of(publication: Publication, now: str, allowed: Allowances) -> Plan:
             secrets=publication.secrets,
             now=now,
             allowances=allowed,
+            only=only,
             emit=emit,
         )
 
@@ -104,24 +126,36 @@ def show_plan(plan: Plan, *, err: bool = False) -> None:
         count = f" ({len(steps)} files)" if len(steps) > 1 else ""
         line = f"{mark} {text}{count}" + (f"  {size_text(size)}" if size else "")
         click.echo(click.style(printable(line), fg=color), err=err)
-    pending, conflicts = len(plan.pending), len(plan.conflicts)
-    if plan.steps:
-        click.echo("(= present, + to do, ! in conflict)", err=err)
-    if not pending and not conflicts:
-        click.echo(f"{plan.release}: all is there; nothing to do", err=err)
-        return
-    click.echo(
-        f"{plan.release}: {pending} to do ({size_text(plan.pending_bytes)} to send), "
-        f"{len(plan.steps) - pending - conflicts} present, {conflicts} in conflict",
-        err=err,
-    )
+    used = [f"{mark} {state}" for state, (mark, _) in _MARKS.items() if plan.in_state(state)]
+    click.echo(f"({', '.join(used)})", err=err)
+    for line in _sums(plan):
+        click.echo(f"{plan.release}: {line}", err=err)
+
+
+def _sums(plan: Plan) -> Iterator[str]:
+    """Count what the lines stand for: each file of a checkpoint by itself."""
+    if plan.pending:
+        yield f"to do: {counted(plan.pending)}; {size_text(plan.pending_bytes)} to send"
+    for state in (State.CONFLICT, State.PRESENT, State.NOT_ASKED):
+        if steps := plan.in_state(state):
+            yield f"{state}: {counted(steps)}"
+    if not plan.pending and not plan.conflicts:
+        rest = " of what was asked for" if plan.in_state(State.NOT_ASKED) else ""
+        yield f"all{rest} is there; nothing to do"
 
 
 def _grouped(steps: Iterable[Step]) -> dict[tuple[State, str], list[Step]]:
     """Take the files of one checkpoint together where they stand alike; a conflict stays alone."""
     groups: dict[tuple[State, str], list[Step]] = {}
     for step in steps:
-        together = step.group and step.state is not State.CONFLICT
-        text = f"checkpoint {step.group}" if together else str(step)
-        groups.setdefault((step.state, text), []).append(step)
+        groups.setdefault((step.state, _text(step)), []).append(step)
     return groups
+
+
+def _text(step: Step) -> str:
+    if step.state is State.CONFLICT:
+        return str(step)
+    if step.group:
+        return f"checkpoint {step.group}"
+    detail = f": {step.detail}" if step.detail else ""
+    return f"{step.kind} {step.place or step.name}{detail}"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from bundler.cli.opening import DIRECT, ENGINES, allowances, open_publication, utc_now
+from bundler.cli.opening import Publication, allowances, open_publication, utc_now
 from bundler.cli.options import (
     DIRECTORY,
     NEW_PATH,
@@ -20,21 +21,27 @@ from bundler.cli.options import (
     target_option,
     volumes_option,
 )
-from bundler.cli.plan import plan_of, show_plan
+from bundler.cli.plan import only_option, plan_of, show_plan
+from bundler.cli.push_options import Pushing, push_options
 from bundler.cli.registry import login_options
 from bundler.cli.render import Watcher
+from bundler.cli.source_options import path_or_bucket, source_options
+from bundler.cli.upload_options import upload_options
 from bundler.errors import CHANGES_PENDING
 from bundler.jsontext import read_json
 from bundler.publish.carry_out import publish
+from bundler.publish.only import Only
 from bundler.publish.plan import Plan, require_no_conflicts
-from bundler.publish.push import DEFAULT_OPTIONS, PushOptions
+from bundler.publish.upload import UploadOptions
 from bundler.receipt import MAX_RECEIPT_BYTES, Receipt, encode_receipt
+from bundler.release_files import ReleaseFiles
 from bundler.stores.login import Login
 from bundler.target import Target
 
 
 @click.command()
-@click.argument("release", type=DIRECTORY)
+@click.argument("release", callback=path_or_bucket(DIRECTORY))
+@source_options("release")
 @target_option
 @key_option
 @volumes_option
@@ -43,30 +50,9 @@ from bundler.target import Target
 @api_key_option
 @login_options
 @click.option("--verify-first", is_flag=True, help="Read all that is to be sent before sending.")
-@click.option(
-    "--verify",
-    "verify",
-    type=click.Choice(["read-back"]),
-    help="read-back: hash what the registry serves, before anything is tagged.",
-)
-@click.option(
-    "--rehash", is_flag=True, help="Hash images while they are sent, though the registry does."
-)
-@click.option(
-    "--parallel",
-    type=click.IntRange(1, 32),
-    default=DEFAULT_OPTIONS.parallel,
-    show_default=True,
-    help="Layers to send at once, over all images.",
-)
-@click.option(
-    "--image-engine",
-    "engine",
-    type=click.Choice(ENGINES),
-    default=DIRECT,
-    show_default=True,
-    help="What pushes images: bundle itself, straight from the release, or skopeo.",
-)
+@push_options
+@upload_options
+@only_option
 @click.option(
     "--values",
     "values_file",
@@ -76,10 +62,9 @@ from bundler.target import Target
 @click.option(
     "--receipts", type=DIRECTORY, help="Directory for the receipt; the target's, if not given."
 )
-@click.option("--scratch", type=DIRECTORY, help="Where skopeo unpacks one image at a time.")
 @json_option
 def command(
-    release: Path,
+    release: Path | ReleaseFiles,
     target_file: Path,
     key_files: tuple[Path, ...],
     volumes: tuple[Path, ...],
@@ -90,13 +75,11 @@ def command(
     api_key_stdin: bool,
     login: Login | None,
     verify_first: bool,
-    verify: str | None,
-    rehash: bool,
-    parallel: int,
-    engine: str,
+    pushing: Pushing,
+    uploading: UploadOptions,
+    only: Only,
     values_file: Path | None,
     receipts: Path | None,
-    scratch: Path | None,
     as_json: bool,
 ) -> None:
     """Bring a release to its target, until its models run.
@@ -105,81 +88,99 @@ def command(
     conflict in it stops all before a byte is sent. Safe to run again at any time: what is there
     already is not sent.
     """
-    api_key = read_api_key() if api_key_stdin else None
-    values_path = values_file or target_file.with_suffix(".values.yaml")
-    receipts = receipts or target_file.parent
+    carrying = _Carrying(
+        only=only,
+        pushing=pushing,
+        uploading=uploading,
+        verify_first=verify_first,
+        values_path=values_file or target_file.with_suffix(".values.yaml"),
+        receipts=receipts or target_file.parent,
+        now=utc_now(),
+    )
     allowed = allowances(allow_rollback, allow_expired, reason)
-    now = utc_now()
     with open_publication(
         release,
         key_files,
         target_file,
         volumes=volumes,
-        api_key=api_key,
+        api_key=read_api_key() if api_key_stdin else None,
         login=login,
-        engine=engine,
+        engine=pushing.engine,
+        only=only,
     ) as publication:
-        plan = plan_of(publication, now, allowed)
-        show_plan(plan, err=True)
-        require_no_conflicts(plan)
-        require_go_ahead(plan, yes=yes)
+        plan = plan_of(publication, carrying.now, allowed, only)
+        require_go_ahead(plan, yes=yes, as_json=as_json)
+        receipt = carrying.out(plan, publication)
+    if as_json:
+        _print_json(plan, receipt)
+    elif receipt is not None:  # else the plan said so already
+        _tell(receipt, publication.target, carrying)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Carrying:
+    """How a plan is carried out, and where the results go."""
+
+    only: Only
+    pushing: Pushing
+    uploading: UploadOptions
+    verify_first: bool
+    values_path: Path
+    receipts: Path
+    now: str
+
+    def out(self, plan: Plan, publication: Publication) -> Receipt | None:
         with Watcher() as emit:
-            receipt = publish(
+            return publish(
                 plan,
                 publication.release,
                 publication.target,
                 publication.destination,
                 secrets=publication.secrets,
-                values_path=values_path,
-                receipts=receipts,
-                now=now,
-                verify_first=verify_first,
-                images=PushOptions(parallel=parallel, read_back=verify is not None, rehash=rehash),
-                scratch_parent=scratch,
+                values_path=self.values_path,
+                receipts=self.receipts,
+                now=self.now,
+                verify_first=self.verify_first,
+                images=self.pushing.options,
+                upload=self.uploading,
+                scratch_parent=self.pushing.scratch,
                 emit=emit,
             )
-    _tell(
-        plan,
-        receipt,
-        target=publication.target,
-        values_path=values_path,
-        receipts=receipts,
-        as_json=as_json,
-    )
 
 
-def require_go_ahead(plan: Plan, *, yes: bool) -> None:
-    """Ask the person; where nobody can be asked, only ``--yes`` will do."""
+def require_go_ahead(plan: Plan, *, yes: bool, as_json: bool = False) -> None:
+    """Show a plan, and ask the person; where nobody can be asked, only ``--yes`` will do."""
+    show_plan(plan, err=True)
+    require_no_conflicts(plan, shown=not as_json)
     if yes or not plan.pending:
         return
     if not sys.stdin.isatty():
-        raise click.UsageError("no terminal to ask for a go-ahead: give --yes")
+        raise click.UsageError(
+            "nothing was sent: this is the plan, and there is no terminal to ask for a go-ahead; "
+            "give --yes"
+        )
     if not click.confirm("Carry this out?", default=True, err=True):
         click.echo("nothing was done", err=True)
         click.get_current_context().exit(CHANGES_PENDING)
 
 
-def _tell(
-    plan: Plan,
-    receipt: Receipt | None,
-    *,
-    target: Target,
-    values_path: Path,
-    receipts: Path,
-    as_json: bool,
-) -> None:
-    if as_json:
-        written = None
-        if receipt is not None:
-            content = encode_receipt(receipt)
-            written = read_json(content, name="receipt", limit=MAX_RECEIPT_BYTES).value
-        print_json({"plan": plan.to_dict(), "receipt": written})
+def _print_json(plan: Plan, receipt: Receipt | None) -> None:
+    written = None
+    if receipt is not None:
+        content = encode_receipt(receipt)
+        written = read_json(content, name="receipt", limit=MAX_RECEIPT_BYTES).value
+    print_json({"plan": plan.to_dict(), "receipt": written})
+
+
+def _tell(receipt: Receipt, target: Target, carrying: _Carrying) -> None:
+    if receipt.chart is None:
+        click.echo(f"{receipt.release}: {' '.join(carrying.only.words)} published; no chart yet")
+    else:
+        click.echo(f"{receipt.release}: published")
+        click.echo(f"values   {carrying.values_path}")
+    click.echo(f"receipt  {carrying.receipts / receipt.file_name}")
+    if receipt.chart is None:
         return
-    if receipt is None:
-        return  # the plan said so already
-    click.echo(f"{plan.release}: published")
-    click.echo(f"values   {values_path}")
-    click.echo(f"receipt  {receipts / receipt.file_name}")
     for model in target.models or ():
         if model.ingress_host:
             click.echo(f"model    {model.key}: https://{model.ingress_host}/v1")

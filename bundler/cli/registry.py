@@ -35,7 +35,7 @@ _MAX_PEM_BYTES = 1 << 20
 def login_options(command: Callable[..., T]) -> Callable[..., T]:
     """Add the ways to hand over a registry's login; the command is given it as ``login``.
 
-    The command has ``api_key_option`` too: standard input can be one of the two only.
+    Where the command has ``api_key_option`` too, standard input can be one of the two only.
     """
 
     @functools.wraps(command)
@@ -50,7 +50,7 @@ def login_options(command: Callable[..., T]) -> Callable[..., T]:
             registry_user,
             registry_password_stdin,
             registry_password_file,
-            api_key_stdin=bool(more["api_key_stdin"]),
+            api_key_stdin=bool(more.get("api_key_stdin")),
         )
         return command(*arguments, login=login, **more)
 

@@ -25,6 +25,7 @@ from bundler.errors import printable
 from bundler.events import Advanced, Event, Finished, Noted, Started, Waiting
 
 _WAIT_LINE_SECONDS = 2.0
+_UNFINISHED_SHOWN = 4
 
 
 class Watcher:
@@ -70,6 +71,8 @@ class Watcher:
     ) -> None:
         if self._live is not None:
             self._live.stop()
+        if kind is not None:  # bars that were full a moment ago say nothing of an end
+            self._tell_unfinished()
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
@@ -81,8 +84,9 @@ class Watcher:
                     if item in self._tasks:
                         bar, task = self._tasks[item]
                         bar.advance(task, step)
-                case Finished(item, skipped):
-                    self._finish(item, skipped=skipped)
+                case Finished(item, skipped, wrong):
+                    took = "there already" if skipped else self._took(item)
+                    self._finish(item, "is not what was signed" if wrong else took)
                 case Noted(text):
                     self._say(f"note: {text}")
                 case Waiting(lines):
@@ -94,13 +98,23 @@ class Watcher:
             bar = self._progress if total is not None else self._steps
             self._tasks[item] = (bar, bar.add_task(f"{verb} {item}", total=total))
 
-    def _finish(self, item: str, *, skipped: bool) -> None:
-        verb, begun = self._verbs.pop(item, ("", time.monotonic()))
+    def _tell_unfinished(self) -> None:
+        with self._lock:
+            for item, (verb, _) in list(self._verbs.items())[:_UNFINISHED_SHOWN]:
+                self._say(f"{verb} {item}: not finished")
+            if len(self._verbs) > _UNFINISHED_SHOWN:
+                self._say(f"and {len(self._verbs) - _UNFINISHED_SHOWN} more: not finished")
+
+    def _took(self, item: str) -> str:
+        _, begun = self._verbs.get(item, ("", time.monotonic()))
+        return f"{time.monotonic() - begun:.1f} s"
+
+    def _finish(self, item: str, end: str) -> None:
+        verb, _ = self._verbs.pop(item, ("", 0.0))
         if item in self._tasks:
             bar, task = self._tasks.pop(item)
             bar.remove_task(task)
-        took = "there already" if skipped else f"{time.monotonic() - begun:.1f} s"
-        self._say(f"{verb} {item}: {took}")
+        self._say(f"{verb} {item}: {end}")
 
     def _wait(self, lines: tuple[str, ...]) -> None:
         if self._live is not None:

@@ -19,17 +19,20 @@ from bundler.cli.options import (
     volumes_option,
 )
 from bundler.cli.render import Watcher
+from bundler.cli.source_options import path_or_bucket, require_path, source_options
 from bundler.cli.tables import print_tables
 from bundler.describe import Section
 from bundler.errors import CheckError, ContentError, printable
 from bundler.manifest import Image
+from bundler.release_files import ReleaseFiles
 from bundler.sizes import size_text
 from bundler.tools.helm import Helm
 from bundler.verify import ChartClosure, Report, verify_closure, verify_path, verify_stream
 
 
 @click.command()
-@click.argument("path", type=ANY_PATH_OR_PIPE)
+@click.argument("path", callback=path_or_bucket(ANY_PATH_OR_PIPE))
+@source_options("path")
 @key_option
 @release_dir_option
 @volumes_option
@@ -49,7 +52,7 @@ from bundler.verify import ChartClosure, Report, verify_closure, verify_path, ve
 )
 @json_option
 def command(
-    path: Path,
+    path: Path | ReleaseFiles,
     key_files: tuple[Path, ...],
     release_dir: Path | None,
     volumes: tuple[Path, ...],
@@ -64,8 +67,9 @@ def command(
     """Check a release, or a part of one, against its signature.
 
     Reads every byte; extracts and changes nothing. PATH is a release directory, a bundle or
-    checkpoint archive, a volume of one, or a directory that one of them was extracted to. Every
-    fault is told, with file, part, offset and volume. PATH `-` is a pipe that carries one archive:
+    checkpoint archive, a volume of one, a directory that one of them was extracted to, or a
+    release in a bucket: s3://BUCKET/PREFIX. Every fault is told, with file, part, offset and
+    volume. PATH `-` is a pipe that carries one archive:
     --only says which, --release where its small files lie.
 
     With --closure no layer is read. The exit status is 8 where an image is missing.
@@ -73,8 +77,16 @@ def command(
     if closure:
         if strict or complete or quick or only or volumes:
             raise click.UsageError("--closure goes with --key, --release and --allow-expired only")
-        _closure(path, key_files, release_dir, allow_expired=allow_expired, as_json=as_json)
+        _closure(
+            require_path(path, "--closure"),
+            key_files,
+            release_dir,
+            allow_expired=allow_expired,
+            as_json=as_json,
+        )
         return
+    if release_dir or volumes:
+        require_path(path, "--release and --volumes")
     with Watcher() as emit:
         if path == PIPE:
             if release_dir is None or only is None or quick or strict or complete or volumes:

@@ -14,18 +14,18 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from bundler.archive.files import READ_BYTES, RandomReader, open_regular, sync_directory
+from bundler.archive.held_directory import HeldDirectory
 from bundler.archive.trouble import blaming
-from bundler.errors import MalformedError
+from bundler.errors import MalformedError, WorldError
 from bundler.events import Emit, Finished, Started
-from bundler.fetch.download import bring
-from bundler.fetch.room import open_partial
+from bundler.fetch.download import bring, threads_from_disk
 from bundler.fetch.wanted import Gap
 from bundler.sizes import size_text
 
@@ -61,36 +61,41 @@ def check_apart(cache: Path, destination: Path) -> None:
         )
 
 
-def find_way(entry: Path, destination: Path) -> Way:
+def find_way(entry: HeldDirectory, destination: HeldDirectory) -> Way:
     """Find out, with a small file, how files come from one directory to the other.
 
     A link costs nothing and shares what is in memory, but needs both in one mount: the volumes of
     a pod are mounts of their own. A clone (XFS, Btrfs) costs nothing either and needs only one
     file system. Otherwise the bytes are copied.
     """
-    probe, target = entry / _PROBE, destination / _PROBE
-    with blaming(probe):
-        probe.write_bytes(bytes(_PROBE_BYTES))
+    destination.remove(_PROBE)
+    with entry.writing(_PROBE, os.O_CREAT | os.O_TRUNC) as probe, blaming(entry.path / _PROBE):
+        os.write(probe, bytes(_PROBE_BYTES))
     try:
-        with blaming(target):
-            if _link(probe, target):
-                return "link"
-            return "clone" if _clone(probe, target) else "copy"
+        if _link(entry, _PROBE, destination, _PROBE):
+            return "link"
+        return "clone" if _clone(entry, _PROBE, destination, _PROBE) else "copy"
     finally:
-        for path in (probe, target):
-            with suppress(OSError):
-                path.unlink()
+        for directory in (entry, destination):
+            with suppress(WorldError):
+                directory.remove(_PROBE)
 
 
 def give(
-    entry: Path, gaps: Sequence[Gap], destination: Path, *, way: Way, keep: bool, emit: Emit
+    entry: HeldDirectory,
+    gaps: Sequence[Gap],
+    destination: HeldDirectory,
+    *,
+    way: Way,
+    keep: bool,
+    emit: Emit,
 ) -> Way:
     """Make files of a destination from those of an entry, which are right.
 
     Args:
         entry: Holds each of them.
         gaps: What the destination lacks.
-        destination: Where; held by the caller.
+        destination: Where.
         way: What ``find_way`` said; a dearer one is taken where it does not work for a file.
         keep: Whether what is copied stays in memory.
         emit: Told of each file, and of bytes where they are copied.
@@ -103,14 +108,21 @@ def give(
         WorldError: The disk failed, or is full.
     """
     ways = [_give(entry, gap, destination, way) for gap in gaps]
-    for parent in sorted({(destination / gap.file.path).parent for gap in gaps}):
-        sync_directory(parent)
+    destination.sync_parents(gap.file.path for gap in gaps)
     copies = [gap for gap, taken in zip(gaps, ways, strict=True) if taken == "copy"]
     for gap, taken in zip(gaps, ways, strict=True):
         emit(Started("copy", gap.file.path, gap.missing) if taken == "copy" else _done(gap))
     if copies:
         local = [Gap(replace(gap.file, key=gap.file.path), gap.parts) for gap in copies]
-        bring(_Directory(entry), local, destination, keep=keep, emit=emit, hint=_COPY_HINT)
+        bring(
+            _Directory(entry),
+            local,
+            destination,
+            keep=keep,
+            emit=emit,
+            hint=_COPY_HINT,
+            parallel=threads_from_disk(),
+        )
     return max(ways, key=_WAYS.index, default=way)
 
 
@@ -119,7 +131,7 @@ def _done(gap: Gap) -> Finished:
 
 
 def others_hint(cache: Path, entry: Path) -> str:
-    """Say which other entries of a cache could make room."""
+    """Say which entries of a cache, but for one of them, could make room."""
     found = sorted(path for path in cache.iterdir() if path.is_dir() and path.name != entry.name)
     if not found:
         return "make the file system of the cache larger, or free space there"
@@ -132,42 +144,47 @@ def _held(directory: Path) -> int:
     return sum(status.st_blocks * _BLOCK for status in files)
 
 
-def _give(entry: Path, gap: Gap, destination: Path, way: Way) -> Way:
+def _give(entry: HeldDirectory, gap: Gap, destination: HeldDirectory, way: Way) -> Way:
     """Link or clone one file; where neither works nothing is changed."""
-    source, final = entry / gap.file.path, destination / gap.file.path
-    temporary = final.with_name(_PROBE)
-    with blaming(final):
-        temporary.unlink(missing_ok=True)
-        if way == "link" and _link(source, temporary):
-            taken: Way = "link"
-        elif way != "copy" and _clone(source, temporary):
-            taken = "clone"
-        else:
-            return "copy"
-        temporary.replace(final)
-        (destination / gap.file.partial).unlink(missing_ok=True)
+    name = PurePosixPath(gap.file.path)
+    temporary = str(name.with_name(_PROBE))
+    destination.remove(temporary)
+    if way == "link" and _link(entry, gap.file.path, destination, temporary):
+        taken: Way = "link"
+    elif way != "copy" and _clone(entry, gap.file.path, destination, temporary):
+        taken = "clone"
+    else:
+        return "copy"
+    destination.rename(temporary, name.name)
+    destination.remove(gap.file.partial)
     return taken
 
 
-def _link(source: Path, target: Path) -> bool:
-    try:
-        os.link(source, target, follow_symlinks=False)
-    except OSError as error:
-        if error.errno in _CANNOT:
-            return False
-        raise
+def _link(entry: HeldDirectory, name: str, destination: HeldDirectory, new: str) -> bool:
+    with blaming(destination.path / new):
+        try:
+            entry.link(name, destination, new)
+        except OSError as error:
+            if error.errno in _CANNOT:
+                return False
+            raise
     return True
 
 
-def _clone(source: Path, target: Path) -> bool:
-    with open_partial(target, os.O_CREAT) as descriptor, open_regular(source) as file:
+def _clone(entry: HeldDirectory, name: str, destination: HeldDirectory, new: str) -> bool:
+    with (
+        entry.reader(name) as source,
+        destination.writing(new, os.O_CREAT) as descriptor,
+        blaming(destination.path / new),
+    ):
         try:
-            fcntl.ioctl(descriptor, _FICLONE, file.fileno())
+            fcntl.ioctl(descriptor, _FICLONE, source.fileno())
         except OSError as error:
             if error.errno in _CANNOT:
-                target.unlink()
+                destination.remove(new)
                 return False
             raise
+        os.fchmod(descriptor, stat.S_IMODE(source.status.st_mode))
         os.fsync(descriptor)
     return True
 
@@ -175,11 +192,10 @@ def _clone(source: Path, target: Path) -> bool:
 class _Directory:
     """A directory as a source of parts; a key is a path in it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: HeldDirectory) -> None:
         self._root = root
 
-    def read(self, key: str, offset: int, length: int) -> Iterator[bytes]:
+    def read(self, key: str, offset: int, length: int) -> Iterator[memoryview]:
         """Stream ``length`` bytes from ``offset``."""
-        with RandomReader(Path(key), root=self._root) as reader:
-            for done in range(0, length, READ_BYTES):
-                yield reader.read_at(offset + done, min(READ_BYTES, length - done))
+        with self._root.reader(key) as reader:
+            yield from reader.pieces(offset, length)

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bundler.archive.held_directory import HeldDirectory
 from bundler.archive.trouble import blaming
 from bundler.digest import Digest
 from bundler.errors import printable
 from bundler.events import Advanced, Emit, Event, Finished, Noted, Started
 from bundler.fetch.cache import Way, check_apart, find_way, give, others_hint
 from bundler.fetch.download import bring
-from bundler.fetch.locks import alone, in_turn
+from bundler.fetch.locks import alone, in_turn, let_others
 from bundler.fetch.memory import stays_in_memory
 from bundler.fetch.room import check_room
 from bundler.fetch.survey import survey
@@ -66,12 +67,12 @@ class Filling:
     def directly(self) -> Fetched:
         """Bring what is missing from S3; raises as ``fetch_checkpoint`` does."""
         self._make(self._destination)
-        with alone(self._destination):
-            gaps = self._look()
+        with alone(self._destination) as destination:
+            gaps = self._look(destination)
             for gap in gaps:
                 self._emit(Advanced(gap.file.path, gap.file.size - gap.missing))
-            check_room([(self._destination, gaps)])
-            bring(self._store, gaps, self._destination, keep=self._keep, emit=self._emit)
+            check_room([(destination, gaps)])
+            bring(self._store, gaps, destination, keep=self._keep, emit=self._emit)
         self._name_others()
         received = missing_bytes(gaps)
         return Fetched(len(self._files), self._size, self._size - received, received=received)
@@ -80,27 +81,30 @@ class Filling:
         """Bring what is missing by way of a cache; raises as ``fetch_checkpoint`` does."""
         check_apart(cache, self._destination)
         self._make(self._destination)
-        with alone(self._destination):
-            gaps = self._look()
+        with alone(self._destination) as destination:
+            gaps = self._look(destination)
             if gaps:
                 self._make(cache)
-                fetched = self._take(gaps, cache, cache / identity.hex)
+                fetched = self._take(gaps, cache, cache / identity.hex, destination)
             else:
                 fetched = Fetched(len(self._files), self._size, self._size)
         self._name_others()
         return fetched
 
-    def _take(self, gaps: list[Gap], cache: Path, entry: Path) -> Fetched:
+    def _take(
+        self, gaps: list[Gap], cache: Path, place: Path, destination: HeldDirectory
+    ) -> Fetched:
         wanted = [gap.file for gap in gaps]
-        with in_turn(entry, emit=self._emit):
-            way = find_way(entry, self._destination)
+        with in_turn(place, emit=self._emit) as entry:
+            way = find_way(entry, destination)
             keep = self._keep and way == "link"  # only then the server reads these very files
             lacking = survey(wanted, entry, keep=keep)
             self._tell_cached(wanted, lacking)
-            asked = [(entry, lacking), (self._destination, gaps)][: 2 if way == "copy" else 1]
-            check_room(asked, hint=others_hint(cache, entry))
+            asked = [(entry, lacking), (destination, gaps)][: 2 if way == "copy" else 1]
+            check_room(asked, hint=others_hint(cache, place))
             bring(self._store, lacking, entry, keep=keep, emit=self._without_ends)
-        way = give(entry, gaps, self._destination, way=way, keep=self._keep, emit=self._emit)
+            let_others(entry)
+            way = give(entry, gaps, destination, way=way, keep=self._keep, emit=self._emit)
         received, needed = missing_bytes(lacking), sum(file.size for file in wanted)
         return Fetched(
             files=len(self._files),
@@ -115,10 +119,10 @@ class Filling:
         with blaming(directory):
             directory.mkdir(parents=True, exist_ok=True)
 
-    def _look(self) -> list[Gap]:
+    def _look(self, destination: HeldDirectory) -> list[Gap]:
         for file in self._files:
             self._emit(Started("fetch", file.path, file.size))
-        gaps = survey(self._files, self._destination, keep=self._keep)
+        gaps = survey(self._files, destination, keep=self._keep)
         missing = {gap.file.path for gap in gaps}
         for file in self._files:
             if file.path not in missing:

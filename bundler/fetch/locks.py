@@ -8,14 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bundler.archive.held_directory import HeldDirectory
 from bundler.archive.trouble import blaming
 from bundler.errors import MalformedError, WorldError
 from bundler.events import Emit, Noted
 
 
 @contextmanager
-def alone(directory: Path, command: str = "fetch") -> Iterator[None]:
-    """Hold a directory while the block lasts.
+def alone(directory: Path, command: str = "fetch") -> Iterator[HeldDirectory]:
+    """Hold a directory while the block lasts, and give it for writing.
 
     Args:
         directory: What is held.
@@ -29,12 +30,12 @@ def alone(directory: Path, command: str = "fetch") -> Iterator[None]:
             raise WorldError(
                 f"{directory}: another bundle {command} is at work there", hint="wait until it ends"
             )
-        yield
+        yield HeldDirectory(directory, descriptor)
 
 
 @contextmanager
-def in_turn(directory: Path, *, emit: Emit) -> Iterator[None]:
-    """Wait until nobody else holds a directory, and hold it while the block lasts.
+def in_turn(directory: Path, *, emit: Emit) -> Iterator[HeldDirectory]:
+    """Wait until nobody else holds a directory, and do as ``alone`` does.
 
     It is made where it is missing, and made again if somebody removes it while we wait.
 
@@ -54,8 +55,13 @@ def in_turn(directory: Path, *, emit: Emit) -> Iterator[None]:
                 emit(Noted(f"{directory}: another bundle fetch is at work there; waiting for it"))
                 _lock(directory, descriptor, wait=True)
             if _is_still(directory, descriptor):
-                yield
+                yield HeldDirectory(directory, descriptor)
                 return
+
+
+def let_others(directory: HeldDirectory) -> None:
+    """End our turn; the directory itself stays open until the block ends."""
+    fcntl.flock(directory, fcntl.LOCK_UN)
 
 
 @contextmanager

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from bundler.archive.held_directory import HeldDirectory
 from bundler.archive.trouble import blaming
-from bundler.errors import MalformedError, WorldError, printable
+from bundler.errors import WorldError, printable
 from bundler.fetch.wanted import Gap
 from bundler.sizes import size_text
 
@@ -19,7 +19,7 @@ _BLOCK = 512  # what stat(2) counts in
 _PROBE_BYTES = 1 << 20
 
 
-def check_room(asked: Sequence[tuple[Path, Sequence[Gap]]], *, hint: str = _HINT) -> None:
+def check_room(asked: Sequence[tuple[HeldDirectory, Sequence[Gap]]], *, hint: str = _HINT) -> None:
     """Refuse to begin what the disks will not hold; what partial files hold already counts.
 
     Args:
@@ -29,34 +29,28 @@ def check_room(asked: Sequence[tuple[Path, Sequence[Gap]]], *, hint: str = _HINT
     Raises:
         WorldError: There is too little room; the message has what is needed and what is there.
     """
-    needs: dict[int, tuple[list[Path], int]] = {}
+    needs: dict[int, tuple[list[HeldDirectory], int]] = {}
     for directory, gaps in asked:
-        with blaming(directory):
-            device = directory.stat().st_dev
-        places, need = needs.get(device, ([], 0))
+        places, need = needs.get(directory.device, ([], 0))
         more = sum(_need(directory, gap) for gap in gaps)
-        needs[device] = ([*places, directory], need + more)
+        needs[directory.device] = ([*places, directory], need + more)
     for places, need in needs.values():
-        with blaming(places[0]):
-            disk = os.statvfs(places[0])
+        disk = places[0].room()
         have = disk.f_bavail * disk.f_frsize
-        if need > have:
-            names = " and ".join(map(str, places))
+        if disk.f_blocks and need > have:  # some that are on a network cannot say
+            names = printable(" and ".join(str(place.path) for place in places))
             raise WorldError(
                 f"{names}: {size_text(need)} still to come, {size_text(have)} free", hint=hint
             )
 
 
-def _need(directory: Path, gap: Gap) -> int:
+def _need(directory: HeldDirectory, gap: Gap) -> int:
     """Give what a file will take beyond what its partial file takes already."""
-    try:
-        taken = (directory / gap.file.partial).lstat().st_blocks * _BLOCK
-    except FileNotFoundError:
-        taken = 0
-    return max(0, gap.file.size - taken)
+    found = directory.status(gap.file.partial)
+    return max(0, gap.file.size - (found.st_blocks * _BLOCK if found else 0))
 
 
-def reserve(gaps: Sequence[Gap], directory: Path) -> None:
+def reserve(gaps: Sequence[Gap], directory: HeldDirectory) -> None:
     """Make each partial file in its full length, and take its room on the disk.
 
     Raises:
@@ -65,13 +59,13 @@ def reserve(gaps: Sequence[Gap], directory: Path) -> None:
     """
     for number, gap in enumerate(gaps):
         try:
-            with open_partial(directory / gap.file.partial, os.O_CREAT) as descriptor:
-                _extend(descriptor, directory / gap.file.partial, gap.file.size)
+            with directory.writing(gap.file.partial, os.O_CREAT) as descriptor:
+                _extend(descriptor, directory.path / gap.file.partial, gap.file.size)
         except WorldError:
             for empty in gaps[: number + 1]:
                 if len(empty.parts) == len(empty.file.cut):
-                    with suppress(OSError):
-                        (directory / empty.file.partial).unlink()
+                    with suppress(WorldError):
+                        directory.remove(empty.file.partial)
             raise
 
 
@@ -100,17 +94,3 @@ def _allocates(descriptor: int, size: int) -> bool:
         if error.errno == errno.ENXIO:
             return True
         raise
-
-
-@contextmanager
-def open_partial(partial: Path, flags: int = 0) -> Iterator[int]:
-    """Open a regular file to write to; never wait for the other end of what is none."""
-    flags |= os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    with blaming(partial):
-        descriptor = os.open(partial, flags, 0o644)
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise MalformedError(f"{printable(str(partial))}: expected a regular file")
-        yield descriptor
-    finally:
-        os.close(descriptor)

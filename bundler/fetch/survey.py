@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import os
+import stat
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
-from bundler.archive.files import READ_BYTES, RandomReader
 from bundler.archive.hashing import digest_of, in_threads
-from bundler.archive.trouble import blaming
+from bundler.archive.held_directory import HeldDirectory
 from bundler.digest import Digest
-from bundler.errors import MalformedError
+from bundler.errors import NotFoundError
 from bundler.fetch.wanted import File, Gap, Part
 from bundler.parts import Span, s3_checksum
 
@@ -23,15 +22,23 @@ class _Found:
     """What lies where a file, or its partial file, belongs."""
 
     file: File
-    path: Path
-    size: int
+    directory: HeldDirectory
+    name: str
+    status: os.stat_result
 
     @property
     def is_named(self) -> bool:
-        return self.path.name == PurePosixPath(self.file.path).name
+        return self.name == self.file.path
+
+    @property
+    def is_right(self) -> bool:
+        """Whether all but its bytes is as it should be."""
+        executable = self.status.st_mode & stat.S_IXUSR != 0
+        sized = self.status.st_size == self.file.size
+        return self.is_named and sized and self.file.executable in {None, executable}
 
 
-def survey(files: Sequence[File], directory: Path, *, keep: bool) -> list[Gap]:
+def survey(files: Sequence[File], directory: HeldDirectory, *, keep: bool) -> list[Gap]:
     """Say what is to be brought; parts are hashed on all cores, of many files and within one.
 
     What has a file's name and is not right loses it: it becomes the partial file, whose right
@@ -63,55 +70,22 @@ def _judged(files: Sequence[File], there: dict[str, _Found]) -> list[File]:
     return [file for file in files if file.path in there and file.provable]
 
 
-def _find(file: File, directory: Path) -> _Found | None:
-    _make_parents(file, directory)
+def _find(file: File, directory: HeldDirectory) -> _Found | None:
+    directory.make_parents(file.path)
     for name in (file.path, file.partial):
-        path = directory / name
-        if os.path.lexists(path):
-            with RandomReader(path) as reader:
-                return _Found(file, path, reader.size)
+        with suppress(NotFoundError), directory.reader(name) as reader:
+            return _Found(file, directory, name, reader.status)
     return None
-
-
-def _make_parents(file: File, directory: Path) -> None:
-    for parent in reversed(PurePosixPath(file.path).parents[:-1]):
-        path = directory / parent
-        if path.is_symlink():
-            raise MalformedError(f"{path}: expected a directory, got a symbolic link")
-        with blaming(path):
-            path.mkdir(exist_ok=True)
 
 
 def _digest(found: _Found, span: Span, *, keep: bool) -> Digest | None:
     """Hash a part; None where the file ends before it, or where nothing was written yet."""
-    if span.offset + span.length > found.size:
+    if span.offset + span.length > found.status.st_size:
         return None
-    if span.length and not found.is_named and _is_hole(found.path, span):
-        return None
-    with RandomReader(found.path) as reader:
-        if not keep:
-            return digest_of(reader, span.offset, span.length)
-        whole = hashlib.sha256()
-        buffer = memoryview(bytearray(min(span.length, READ_BYTES)))
-        for done in range(0, span.length, READ_BYTES):
-            view = buffer[: span.length - done]
-            reader.readv(span.offset + done, [view])
-            whole.update(view)
-        return Digest(whole.hexdigest())
-
-
-def _is_hole(path: Path, span: Span) -> bool:
-    """Say whether nothing was written to a part of a file whose place is only reserved."""
-    with blaming(path):
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            return os.lseek(descriptor, span.offset, os.SEEK_DATA) >= span.offset + span.length
-        except OSError as error:
-            if error.errno in {errno.ENXIO, errno.EINVAL}:
-                return error.errno == errno.ENXIO  # no data behind; or this file system cannot say
-            raise
-        finally:
-            os.close(descriptor)
+    with found.directory.reader(found.name) as reader:
+        if span.length and not found.is_named and reader.is_hole(span.offset, span.length):
+            return None
+        return digest_of(reader, span.offset, span.length, keep=keep)
 
 
 def _wrong(file: File, digests: Iterator[Digest | None]) -> tuple[Part, ...]:
@@ -129,11 +103,10 @@ def _gap(file: File, found: _Found | None, wrong: tuple[Part, ...]) -> Gap | Non
         return Gap(file, file.cut)
     if not found.is_named:
         return Gap(file, wrong)
-    if found.size == file.size and not wrong:
+    if found.is_right and not wrong:
         return None
-    with blaming(found.path):
-        if found.path.lstat().st_nlink > 1:
-            found.path.unlink()
-            return Gap(file, file.cut)
-        found.path.replace(found.path.with_name(PurePosixPath(file.partial).name))
+    if found.status.st_nlink > 1:
+        found.directory.remove(found.name)
+        return Gap(file, file.cut)
+    found.directory.rename(found.name, PurePosixPath(file.partial).name)
     return Gap(file, wrong)

@@ -24,6 +24,7 @@ class File:
         parts: The digest of each part; None where nothing is known to verify it by.
         checksum: What S3 says of all parts together, where it said nothing of each; an equal one
             proves the file, another may come from parts of another size, and proves nothing.
+        executable: Whether it may be run; None where that does not matter.
     """
 
     path: str
@@ -31,6 +32,7 @@ class File:
     size: int
     parts: Sequence[Digest | None]
     checksum: str | None = None
+    executable: bool | None = None
 
     @property
     def partial(self) -> str:
@@ -40,8 +42,14 @@ class File:
 
     @property
     def cut(self) -> tuple[Part, ...]:
-        """Where its parts lie, and their digests."""
-        return tuple(zip(spans(self.size, part_size(self.size)), self.parts, strict=True))
+        """Where its parts lie, and their digests; what has one digest is one part."""
+        length = max(1, self.size) if len(self.parts) == 1 else part_size(self.size)
+        return tuple(zip(spans(self.size, length), self.parts, strict=True))
+
+    @property
+    def mode(self) -> int:
+        """The permissions that it gets, whatever the umask is."""
+        return 0o755 if self.executable else 0o644
 
     @property
     def provable(self) -> bool:

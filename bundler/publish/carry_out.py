@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from bundler.archive.bundle_files import BundleFiles
 from bundler.archive.files import atomic_write_bytes
 from bundler.digest import Digest
-from bundler.events import Emit, Finished, Noted, Started, ignore
-from bundler.publish.chart import RenderedChart, render_chart
-from bundler.publish.closure import check_closure, check_installed
+from bundler.events import Emit, Noted, ignore, telling
 from bundler.publish.content import check_pending_content
+from bundler.publish.deploying import Deploying
 from bundler.publish.destination import Destination
-from bundler.publish.images import require_images
 from bundler.publish.layout import Layout, lay_out
 from bundler.publish.objects import markers, release_files
 from bundler.publish.plan import Kind, Plan, Step, require_no_conflicts
 from bundler.publish.planning import open_bundle_of
-from bundler.publish.pointer import point, remember_sequence
+from bundler.publish.pointer import point
 from bundler.publish.push import DEFAULT_OPTIONS, PushOptions
 from bundler.publish.push_progress import Sent
 from bundler.publish.receipts import make_receipt
 from bundler.publish.scratch import scratch_directory
-from bundler.publish.secrets import WantedSecret, namespace_object, secret_object
+from bundler.publish.secrets import WantedSecret
 from bundler.publish.sending import SendImages
 from bundler.publish.together import side_by_side
-from bundler.publish.upload import Upload
-from bundler.publish.waiting import REAL_CLOCK, Clock, wait_until_ready
+from bundler.publish.upload import HOW_TO_UPLOAD, Upload, UploadOptions
+from bundler.publish.waiting import REAL_CLOCK, Clock
 from bundler.publish.writable import require_writable
 from bundler.receipt import Receipt, encode_receipt
 from bundler.reference import ImageTag
@@ -50,6 +49,7 @@ def publish(
     now: str,
     verify_first: bool = False,
     images: PushOptions = DEFAULT_OPTIONS,
+    upload: UploadOptions = HOW_TO_UPLOAD,
     scratch_parent: Path | None = None,
     emit: Emit = ignore,
     clock: Clock = REAL_CLOCK,
@@ -71,13 +71,15 @@ def publish(
         now: UTC seconds, as ``2026-11-01T00:00:00Z``.
         verify_first: Read all that would be sent before anything is sent.
         images: How images are pushed.
+        upload: How checkpoints are uploaded.
         scratch_parent: Where that is, and the chart; None for the system's place for such files.
         emit: Told of progress; may be called from other threads.
         clock: Time, for waiting.
 
     Returns:
-        What was done, also written to ``receipts`` and beside the manifest in the bucket; None
-        where there was nothing to do, and then nothing was written at all.
+        What was done, also written to ``receipts`` and, where the bucket was asked for anything,
+        beside the manifest there; None where there was nothing to do, and then nothing was written
+        at all.
 
     Raises:
         ConflictError: The plan has conflicts; nothing was sent.
@@ -89,27 +91,27 @@ def publish(
         WorldError: Something outside refused or failed.
     """
     require_no_conflicts(plan)
-    if not plan.pending and not images.read_back:
+    if not plan.pending and not (images.read_back and plan.only.uses_registry):
         return None
     require_writable(values_path.parent, receipts)
-    with open_bundle_of(release) as bundle, scratch_directory(scratch_parent) as scratch:
+    with ExitStack() as opened:
         run = _Run(
             plan=plan,
             release=release,
             target=target,
             layout=lay_out(release.manifest, target),
             destination=destination,
-            bundle=bundle,
+            bundle=cache(lambda: opened.enter_context(open_bundle_of(release))),
             images=images,
-            scratch=scratch,
+            uploading=upload,
+            scratch=opened.enter_context(scratch_directory(scratch_parent)),
             emit=emit,
+            clock=clock,
         )
         if not plan.pending:
             run.images_to_send(threading.Event()).send(plan)  # reads back what is there
             return None
-        return run.all(
-            secrets, values_path, receipts, now=now, verify_first=verify_first, clock=clock
-        )
+        return run.all(secrets, values_path, receipts, now=now, verify_first=verify_first)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,17 +121,19 @@ class _Run:
     target: Target
     layout: Layout
     destination: Destination
-    bundle: BundleFiles
+    bundle: Callable[[], BundleFiles]  # opens it once, where it is needed
     images: PushOptions
+    uploading: UploadOptions
     scratch: Path
     emit: Emit
+    clock: Clock
 
     def images_to_send(self, stop: threading.Event) -> SendImages:
         return SendImages(
             destination=self.destination,
             host=self.target.registry.host,
             manifest=self.release.manifest,
-            files=self.bundle,
+            files=self.bundle(),
             options=self.images,
             scratch=self.scratch,
             stop=stop,
@@ -144,17 +148,15 @@ class _Run:
         *,
         now: str,
         verify_first: bool,
-        clock: Clock,
     ) -> Receipt:
         if verify_first:
             check_pending_content(self.plan, self.release, self.layout, self.bundle, self.emit)
         checks_content = self._checks_content()
         sent = self._send(checks_content)
         self._put_small()
-        self._prepare_cluster(secrets)
-        chart = self._install(values_path)
-        if self._steps(Kind.PODS):
-            self._wait(chart, clock)
+        chart = None
+        if self.plan.only.chart:
+            chart = self._deploying().carry_out(secrets, values_path)
         receipt = make_receipt(
             self.plan,
             self.release,
@@ -162,7 +164,7 @@ class _Run:
             self.layout,
             sent=sent,
             chart=chart,
-            installed=self.destination.cluster.installed(),
+            installed=self.destination.cluster.installed() if chart else None,
             checks_content=checks_content,
             now=now,
         )
@@ -174,11 +176,18 @@ class _Run:
     def _steps(self, *kinds: Kind) -> list[Step]:
         return [step for step in self.plan.pending if step.kind in kinds]
 
-    @contextmanager
-    def _told(self, verb: str, item: str) -> Iterator[None]:
-        self.emit(Started(verb, item))
-        yield
-        self.emit(Finished(item))
+    def _deploying(self) -> Deploying:
+        return Deploying(
+            plan=self.plan,
+            release=self.release,
+            target=self.target,
+            layout=self.layout,
+            destination=self.destination,
+            bundle=self.bundle(),
+            scratch=self.scratch,
+            emit=self.emit,
+            clock=self.clock,
+        )
 
     def _checks_content(self) -> bool:
         if not self._steps(Kind.CHECKPOINT_FILE, Kind.MARKER):
@@ -196,22 +205,21 @@ class _Run:
     def _send(self, checks_content: bool) -> Mapping[ImageTag, Sent]:
         """Send images and checkpoints side by side; where one fails, the other stops soon."""
         stop = threading.Event()
-        images = self.images_to_send(stop)
+        sent: dict[ImageTag, Sent] = {}
         upload = Upload(
             store=self.destination.store,
-            directory=self.release.directory,
-            elsewhere=self.release.elsewhere,
+            place=self.release.require_place,
+            options=self.uploading,
             checks_content=checks_content,
             stop=stop,
             emit=self.emit,
         )
-        images.make_repositories(self.plan)
-        sent: dict[ImageTag, Sent] = {}
-        side_by_side(
-            stop,
-            lambda: sent.update(images.send(self.plan)),
-            lambda: self._upload(upload),
-        )
+        work: list[Callable[[], None]] = [lambda: self._upload(upload)]
+        if self.plan.only.uses_registry:
+            images = self.images_to_send(stop)
+            images.make_repositories(self.plan)
+            work.append(lambda: sent.update(images.send(self.plan)))
+        side_by_side(stop, *work)
         return sent
 
     def _upload(self, upload: Upload) -> None:
@@ -229,60 +237,14 @@ class _Run:
     def _put_small(self) -> None:
         contents = release_files(self.release, self.layout) | markers(self.release, self.layout)
         for step in self._steps(Kind.RELEASE_FILE, Kind.MARKER):
-            with self._told("put", step.name):
+            with telling(self.emit, "put", step.name):
                 self.destination.store.put(step.name, contents[step.name])
-
-    def _prepare_cluster(self, secrets: Sequence[WantedSecret]) -> None:
-        namespace = self.target.kubernetes.namespace
-        for step in self._steps(Kind.NAMESPACE):
-            with self._told("make", f"namespace {step.name}"):
-                self.destination.cluster.apply(namespace_object(step.name))
-        for wanted in secrets:
-            if self.plan.is_pending(Kind.CREDENTIAL, wanted.name):
-                with self._told("write", f"secret {wanted.name}"):
-                    self.destination.cluster.apply(secret_object(wanted, namespace))
-
-    def _install(self, values_path: Path) -> RenderedChart:
-        chart = render_chart(
-            self.release,
-            self.bundle,
-            self.target,
-            self.layout,
-            cluster=self.destination.cluster,
-            directory=self.scratch,
-        )
-        named = check_closure(chart.objects, self.release.manifest, self.target.registry.host)
-        if self._steps(Kind.CHART):
-            require_images(self.destination.registry, named)
-            remember_sequence(
-                self.destination.store,
-                self.layout.pointer,
-                self.release.manifest.release,
-                judged=self.plan.highest,
-            )
-            atomic_write_bytes(values_path, chart.values_file)
-            with self._told("install", f"chart {chart.chart.name}-{chart.chart.version}"):
-                self.destination.cluster.upgrade(chart.path, values_path)
-        check_installed(
-            self.destination.cluster.manifest(), self.release.manifest, self.target.registry.host
-        )
-        return chart
-
-    def _wait(self, chart: RenderedChart, clock: Clock) -> None:
-        kubernetes = self.target.kubernetes
-        with self._told("wait for", f"pods of {kubernetes.release}"):
-            wait_until_ready(
-                self.destination.cluster,
-                chart.deployments,
-                kubernetes.release,
-                timeout_seconds=kubernetes.timeout_seconds,
-                emit=self.emit,
-                clock=clock,
-            )
 
     def _write(self, receipt: Receipt, receipts: Path) -> None:
         content = encode_receipt(receipt)
         atomic_write_bytes(receipts / receipt.file_name, content)
+        if not self.plan.only.uses_store:
+            return
         self.destination.store.put(
             self.layout.release.key("receipts", f"{receipt.name}.json"), content
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from bundler.archive.bundle_files import BundleFiles
 from bundler.archive.checkpoint import check_parts
@@ -20,9 +20,15 @@ from bundler.release import TrustedRelease
 
 
 def check_pending_content(
-    plan: Plan, release: TrustedRelease, layout: Layout, bundle: BundleFiles, emit: Emit
+    plan: Plan,
+    release: TrustedRelease,
+    layout: Layout,
+    bundle: Callable[[], BundleFiles],
+    emit: Emit,
 ) -> None:
     """Compare every byte that a plan would send with what was signed.
+
+    ``bundle`` opens the bundle; it is not called where no image is to be sent.
 
     Raises:
         ContentError: Something differs; the message has every fault.
@@ -30,7 +36,7 @@ def check_pending_content(
     signed = release.manifest.bundle
     images = pending_images(plan, release.manifest.images)
     archives = [signed.file(image.tag.archive_path) for image in images]
-    faults = list(_image_faults(bundle, signed, archives, emit))
+    faults = list(_image_faults(bundle(), signed, archives, emit)) if archives else []
     for name, place in layout.checkpoints.items():
         checkpoint = release.manifest.checkpoint(name)
         files = {
@@ -60,9 +66,11 @@ def _image_faults(
                 whole.update(piece)
                 emit(Advanced(file.path, len(piece)))
         except ContentError as error:
+            emit(Finished(file.path, wrong=True))
             return file, f"damage ({error})"
-        emit(Finished(file.path))
-        return file, str(Digest(whole.hexdigest()))
+        got = str(Digest(whole.hexdigest()))
+        emit(Finished(file.path, wrong=got != str(file.digest)))
+        return file, got
 
     for file, got in in_threads(digest, archives):
         if got != str(file.digest):

@@ -10,8 +10,9 @@ from bundler.errors import CheckError
 from bundler.events import Emit, Noted
 from bundler.manifest import Image
 from bundler.publish.plan import Kind, Plan, State, Step
-from bundler.publish.schedule import Cargo, Survey, bytes_to_send, schedule
+from bundler.publish.schedule import Cargo, Survey, bytes_to_mount, bytes_to_send, schedule
 from bundler.publish.survey import survey
+from bundler.sizes import size_text
 from bundler.stores.base import Registry
 
 LOOKING_THREADS = 4
@@ -47,9 +48,11 @@ def plan_images(
     found = survey(registry, known, threads=LOOKING_THREADS, stop=threading.Event())
     whole = [item.image for item in known if found.has_all(item)]
     to_come = [item for item in cargo if not is_anothers(item, found)]
-    sizes = bytes_to_send(schedule(to_come, found, whole))
+    waves = schedule(to_come, found, whole)
+    sizes, shared = bytes_to_send(waves), bytes_to_mount(waves)
     for item in cargo:
-        yield _step(item, found, host, sizes.get(item.image.tag, 0))
+        tag = item.image.tag
+        yield _step(item, found, host, size=sizes.get(tag, 0), shared=shared.get(tag, 0))
 
 
 def moved_tag(item: Cargo, found: Survey, host: str) -> str:
@@ -112,7 +115,7 @@ def require_images(registry: Registry, images: Iterable[Image]) -> None:
             )
 
 
-def _step(item: Cargo, found: Survey, host: str, size: int) -> Step:
+def _step(item: Cargo, found: Survey, host: str, *, size: int, shared: int) -> Step:
     state, detail, kept = State.TO_DO, "", is_anothers(item, found)
     wrong = (moved_tag(item, found, host), *(f"{host}/{it}" for it in found.wrong_sizes(item)))
     if kept:
@@ -121,7 +124,27 @@ def _step(item: Cargo, found: Survey, host: str, size: int) -> Step:
         state, size, detail = State.CONFLICT, 0, "; ".join(filter(None, wrong))
     elif found.is_whole(item):
         state = State.PRESENT
-    elif item.image.tag in found.tags:
-        detail = "the tag is there, and not all that it names"
+    else:
+        detail = _to_do(item, found, size, shared)
     name = str(item.image.tag)
-    return Step(kind=Kind.IMAGE, name=name, state=state, detail=detail, size=size, kept=kept)
+    return Step(
+        kind=Kind.IMAGE,
+        name=name,
+        state=state,
+        detail=detail,
+        size=size,
+        kept=kept,
+        place=f"{host}/{name}",
+    )
+
+
+def _to_do(item: Cargo, found: Survey, size: int, shared: int) -> str:
+    """Say why an image is to do, and why less is to send than it has."""
+    details = []
+    if item.image.tag in found.tags:
+        details.append("the tag is there, and not all that it names")
+    if shared:
+        details.append(f"{size_text(shared)} of it shared with other images, and sent once")
+    elif not size:
+        details.append("its layers are there")
+    return "; ".join(details)

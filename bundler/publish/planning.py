@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from bundler.archive.bundle_files import BundleFiles, open_bundle_files
+from bundler.archive.bundle_reader import BundleReader
 from bundler.archive.checkpoint import check_structure
 from bundler.archive.volumes import VolumeSet
 from bundler.digest import Digest
-from bundler.errors import ContentError
+from bundler.errors import CheckError, ContentError
 from bundler.events import Emit, Noted, ignore
 from bundler.publish.chart import RenderedChart, is_pending, plan_chart, render_chart
 from bundler.publish.closure import check_closure
@@ -17,11 +19,14 @@ from bundler.publish.cluster import Cluster
 from bundler.publish.destination import Destination
 from bundler.publish.images import load, plan_images
 from bundler.publish.layout import Layout, lay_out
+from bundler.publish.left_out import left_out
 from bundler.publish.objects import plan_checkpoint, plan_small_objects
+from bundler.publish.only import EVERYTHING, Only
 from bundler.publish.plan import Kind, Plan, State, Step
 from bundler.publish.pointer import (
     NOTHING_ALLOWED,
     Allowances,
+    Pointer,
     check_staleness,
     highest_of,
     next_pointer,
@@ -34,7 +39,7 @@ from bundler.publish.scratch import scratch_directory
 from bundler.publish.secrets import WantedSecret, plan_namespace, plan_secret
 from bundler.publish.waiting import REAL_CLOCK, Clock, look
 from bundler.release import TrustedRelease
-from bundler.stores.base import ObjectStore
+from bundler.release_files import ReleaseDirectory
 from bundler.target import Target
 from bundler.tools.helm_release import Installed
 
@@ -50,56 +55,121 @@ def make_plan(
     secrets: Sequence[WantedSecret],
     now: str,
     allowances: Allowances = NOTHING_ALLOWED,
+    only: Only = EVERYTHING,
     emit: Emit = ignore,
     clock: Clock = REAL_CLOCK,
 ) -> Plan:
-    """Compare a release with its destination.
+    """Compare a release, or some parts of it, with its destination.
 
-    The archives' structure is checked as well; their content is not read.
+    The structure of the archives that are to be sent is checked as well; their content is not read.
 
     Args:
         release: The one to publish.
         target: Where it goes.
-        destination: What the target names, opened.
-        secrets: What ``read_secrets`` gave.
+        destination: What the target names, opened; so far as ``only`` has a use for it.
+        secrets: What ``read_secrets`` gave; of no use without the chart.
         now: UTC seconds, as ``2026-11-01T00:00:00Z``.
         allowances: What may be stale.
+        only: Which parts. For images alone the bucket is not asked, so nothing is known of the
+            sequence that was deployed: whatever installs the chart judges that.
         emit: Told of what people should know.
         clock: Time, for a Helm that is still at work.
 
     Raises:
         StaleError: The release is expired or older than what was deployed.
         ContentError: An archive's structure differs from what was signed, or an archive is absent
-            whose checkpoint is not whole at the destination.
-        CheckError: The chart names an image that is not a signed one.
-        MalformedError: The target does not fit the release.
+            whose checkpoint is to be sent and not whole at the destination.
+        CheckError: The chart names an image that is not a signed one, or is to be installed without
+            something that is not there and that ``only`` leaves out.
+        MalformedError: The target, or ``only``, does not fit the release.
     """
-    manifest, store, cluster = release.manifest, destination.store, destination.cluster
-    layout = lay_out(manifest, target)
-    before = read_pointer(store, layout.pointer)
-    allowed = check_staleness(manifest, before, allowances, now=now)
-    with open_bundle_of(release) as bundle, scratch_directory() as scratch:
-        _check_structure(release, bundle, emit)
-        images = load(bundle, manifest.images)
-        chart = render_chart(release, bundle, target, layout, cluster=cluster, directory=scratch)
-    check_closure(chart.objects, manifest, target.registry.host)
-    files = list(_checkpoint_steps(release, layout, store, emit))
-    _require_archives(release, layout, files)
-    digest = Digest.of(release.manifest_bytes)
-    after = next_pointer(before, manifest.release, digest)
+    layout = lay_out(release.manifest, target)
+    asked = _with(layout, only.checkpoints(layout))
+    seen = layout if only.chart else asked
+    before = read_pointer(destination.store, layout.pointer) if only.uses_store else None
+    allowed = check_staleness(release.manifest, before, allowances, now=now)
+    _check_archives(release, asked)
+    look = _Look(release, target, destination, layout, emit)
+    cargo, chart = look.into_bundle(only)
+    files = look.at_checkpoints(seen)
+    _require_archives(release, asked, files)
+    steps = [*look.at_registry(cargo), *files]
+    _require_the_rest(only, asked, steps)
+    if only.uses_store:
+        steps += plan_small_objects(destination.store, release, seen)
+    if chart is not None:
+        steps += _cluster_steps(destination.cluster, target, secrets, chart, clock)
+        steps.append(look.at_pointer(before))
+    steps += left_out(only, release, target, layout, seen)
     return Plan(
-        release=manifest.release.directory,
-        manifest=digest,
-        steps=(
-            *_registry_steps(destination, images, target.registry.host),
-            *files,
-            *plan_small_objects(store, release, layout),
-            *_cluster_steps(cluster, target, secrets, chart, clock),
-            plan_pointer(before, after, manifest.release.directory),
-        ),
+        release=release.manifest.release.directory,
+        manifest=Digest.of(release.manifest_bytes),
+        steps=tuple(sorted(steps, key=lambda step: list(Kind).index(step.kind))),
         allowances=allowed,
         highest=highest_of(before),
+        only=only,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    release: TrustedRelease
+    target: Target
+    destination: Destination
+    layout: Layout
+    emit: Emit
+
+    def into_bundle(self, only: Only) -> tuple[tuple[Cargo, ...], RenderedChart | None]:
+        """Read what the images hold, and render the chart, where these are asked for."""
+        if not only.uses_registry:
+            return (), None
+        manifest, host = self.release.manifest, self.target.registry.host
+        with open_bundle_of(self.release) as bundle, scratch_directory() as scratch:
+            for path in bundle.check_structure():
+                self.emit(Noted(f"{manifest.bundle.root}/{path}: is not signed, and is not used"))
+            cargo = load(bundle, manifest.images)
+            if not only.chart:
+                return cargo, None
+            chart = render_chart(
+                self.release,
+                bundle,
+                self.target,
+                self.layout,
+                cluster=self.destination.cluster,
+                directory=scratch,
+            )
+        check_closure(chart.objects, manifest, host)
+        return cargo, chart
+
+    def at_checkpoints(self, seen: Layout) -> list[Step]:
+        """Say how the files of some checkpoints stand."""
+        return [
+            step
+            for name, place in seen.checkpoints.items()
+            for step in plan_checkpoint(
+                self.destination.store, self.release.manifest.checkpoint(name), place, self.emit
+            )
+        ]
+
+    def at_registry(self, cargo: Sequence[Cargo]) -> Iterator[Step]:
+        """Say how repositories and images stand."""
+        if not cargo:
+            return
+        repositories, host = self.destination.repositories, self.target.registry.host
+        missing = set()
+        if repositories is not None:
+            names = [item.repository for item in cargo]
+            for step in plan_repositories(repositories, names, host):
+                yield step
+                if step.state is not State.PRESENT:
+                    missing.add(step.name)
+        yield from plan_images(self.destination.registry, cargo, host, without=missing)
+
+    def at_pointer(self, before: Pointer | None) -> Step:
+        """Say whether another release is deployed now."""
+        release = self.release.manifest.release
+        after = next_pointer(before, release, Digest.of(self.release.manifest_bytes))
+        return plan_pointer(before, after, release.directory)
 
 
 def open_bundle_of(release: TrustedRelease) -> BundleFiles:
@@ -109,42 +179,32 @@ def open_bundle_of(release: TrustedRelease) -> BundleFiles:
         NotFoundError: Neither is there.
         ContentError: It differs from what was signed.
     """
-    return open_bundle_files(release.directory, release.manifest.bundle, release.elsewhere)
+    bundle = release.manifest.bundle
+    if isinstance(release.files, ReleaseDirectory):
+        return open_bundle_files(release.directory, bundle, release.elsewhere)
+    return BundleReader(release.require_place(bundle.archive), bundle)
 
 
-def _check_structure(release: TrustedRelease, bundle: BundleFiles, emit: Emit) -> None:
-    """Check everything but the content of every archive that is there."""
-    for path in bundle.check_structure():
-        emit(Noted(f"{release.manifest.bundle.root}/{path}: is not signed, and is not used"))
-    for checkpoint in release.manifest.checkpoints:
+def _with(layout: Layout, names: Collection[str]) -> Layout:
+    """Give a layout with some of its checkpoints alone."""
+    checkpoints = {name: place for name, place in layout.checkpoints.items() if name in names}
+    return replace(layout, checkpoints=checkpoints)
+
+
+def _check_archives(release: TrustedRelease, asked: Layout) -> None:
+    """Check everything but the content of each archive that is here."""
+    for name in asked.checkpoints:
+        checkpoint = release.manifest.checkpoint(name)
         archive = release.place(checkpoint.archive)
         if archive is not None:
             check_structure(archive, checkpoint)
 
 
-def _registry_steps(destination: Destination, images: Sequence[Cargo], host: str) -> Iterator[Step]:
-    missing = set()
-    if destination.repositories is not None:
-        names = [item.repository for item in images]
-        for step in plan_repositories(destination.repositories, names):
-            yield step
-            if step.state is not State.PRESENT:
-                missing.add(step.name)
-    yield from plan_images(destination.registry, images, host, without=missing)
-
-
-def _checkpoint_steps(
-    release: TrustedRelease, layout: Layout, store: ObjectStore, emit: Emit
-) -> Iterator[Step]:
-    for name, place in layout.checkpoints.items():
-        yield from plan_checkpoint(store, release.manifest.checkpoint(name), place, emit)
-
-
-def _require_archives(release: TrustedRelease, layout: Layout, steps: Sequence[Step]) -> None:
+def _require_archives(release: TrustedRelease, asked: Layout, steps: Sequence[Step]) -> None:
     """Refuse when an archive, or a volume of it, is absent that something is to be sent from."""
     pending = {step.name for step in steps if step.state is State.TO_DO}
     absent = []
-    for name, place in layout.checkpoints.items():
+    for name, place in asked.checkpoints.items():
         checkpoint = release.manifest.checkpoint(name)
         needed = pending.intersection(place.key(file.path) for file in checkpoint.files)
         lies = release.place(checkpoint.archive) if needed else None
@@ -155,8 +215,24 @@ def _require_archives(release: TrustedRelease, layout: Layout, steps: Sequence[S
     if absent:
         raise ContentError(
             "; ".join(absent),
-            hint=f"copy what is named into {release.directory}, or name another place: --volumes "
+            hint=f"copy what is named to {release.files.shown()}, or name another place: --volumes "
             "DIR; nothing was sent",
+        )
+
+
+def _require_the_rest(only: Only, asked: Layout, steps: Sequence[Step]) -> None:
+    """Refuse when the chart is to be installed without something that this run would not bring."""
+    brought = set(map(str, asked.checkpoints.values()))
+    missing = Counter(
+        f"checkpoint {step.group}" if step.group else f"{step.kind} {step.place or step.name}"
+        for step in steps
+        if step.state is State.TO_DO and not (step.group in brought if step.group else only.images)
+    )
+    if missing:
+        raise CheckError(
+            "the chart needs what is not there yet, and --only leaves out:\n"
+            + "\n".join(f"{n} files of {what}" if n > 1 else what for what, n in missing.items()),
+            hint="nothing was sent; add --only images, --only checkpoints, or leave out --only",
         )
 
 

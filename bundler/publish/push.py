@@ -17,6 +17,7 @@ from bundler.manifest import Image
 from bundler.publish.at_registry import DAMAGED_HINT, AtRegistry
 from bundler.publish.images import leave_others, load, moved_tag
 from bundler.publish.push_progress import PushProgress, Sent
+from bundler.publish.rate_limit import RateLimit
 from bundler.publish.schedule import Cargo, Survey, Transfer, Wave, schedule, tag_order
 from bundler.publish.survey import survey
 from bundler.publish.together import StoppedError, for_each
@@ -34,11 +35,13 @@ class PushOptions:
         parallel: Blobs on their way at once, over all images.
         read_back: Read and hash every blob at the registry before anything is tagged.
         rehash: Hash every blob while it is read from the bundle, though the registry does too.
+        limit: Bytes per second that all threads together keep to; None for as many as go.
     """
 
     parallel: int = 4
     read_back: bool = False
     rehash: bool = False
+    limit: RateLimit | None = None
 
 
 DEFAULT_OPTIONS = PushOptions()
@@ -83,11 +86,8 @@ def push_images(
         StoppedError: ``stop`` was set.
     """
     stop = stop or threading.Event()
-    cargo = load(files, images)
-    found = survey(registry, cargo, threads=options.parallel, stop=stop)
-    cargo = leave_others(cargo, found, emit)
-    require_free_tags(cargo, found, host)
-    require_sizes(cargo, found, host)
+    look = AtRegistry(registry=registry, threads=options.parallel, stop=stop, emit=emit)
+    cargo, found = look_first(look, files, images, host)
     waves = schedule(cargo, found, present)
     progress = PushProgress(cargo, waves, emit)
     pushing = _Push(
@@ -100,11 +100,30 @@ def push_images(
     )
     for wave in waves:
         pushing.carry(wave)
-    look = AtRegistry(registry=registry, threads=options.parallel, stop=stop, emit=emit)
     look.check(cargo, read_back=options.read_back, known=found)
     tagged = set_tags(registry, cargo, known=found, host=host, stop=stop, emit=emit)
     sent = progress.sent()
     return {item.image.tag: sent[item.image.tag] for item in tagged}
+
+
+def look_first(
+    look: AtRegistry, files: BundleFiles, images: Sequence[Image], host: str
+) -> tuple[tuple[Cargo, ...], Survey]:
+    """Read what some images hold, ask what a registry has of them, and refuse what cannot come.
+
+    Returns:
+        The images, without those about an image whose tag names other such things; and what is
+        there.
+
+    Raises:
+        ContentError, ConflictError, WorldError: As ``push_images`` does.
+    """
+    cargo = load(files, images)
+    found = survey(look.registry, cargo, threads=look.threads, stop=look.stop)
+    cargo = leave_others(cargo, found, look.emit)
+    require_free_tags(cargo, found, host)
+    require_sizes(cargo, found, host)
+    return cargo, found
 
 
 def require_free_tags(cargo: Sequence[Cargo], found: Survey, host: str) -> None:
@@ -245,7 +264,7 @@ class _Push:
         def pieces(offset: int) -> Iterator[memoryview]:
             for piece in source.pieces(offset):
                 self._go_on(transfer.image)
-                yield piece
+                yield from self.options.limit.paced(piece) if self.options.limit else (piece,)
 
         return BlobContent(blob.digest, blob.size, pieces)
 

@@ -17,11 +17,9 @@ from bundler.events import Emit, Finished, Noted, Started
 from bundler.manifest import Bundle, Image
 from bundler.publish.at_registry import AtRegistry
 from bundler.publish.destination import PushArchive
-from bundler.publish.images import leave_others, load
-from bundler.publish.push import PushOptions, require_free_tags, require_sizes
+from bundler.publish.push import PushOptions, look_first
 from bundler.publish.push_progress import Sent
 from bundler.publish.schedule import Cargo, bytes_to_send, schedule, tag_order
-from bundler.publish.survey import survey
 from bundler.publish.together import StoppedError
 from bundler.reference import ImageTag
 from bundler.sizes import size_text
@@ -69,18 +67,18 @@ class ArchivePush:
             ConflictError: A tag names something else.
             WorldError: The scratch directory is too small, or the registry fails.
         """
-        threads = self.options.parallel
         self._require_space(images)
-        cargo = load(self.files, images)
-        found = survey(self.registry, cargo, threads=threads, stop=self.stop)
-        cargo = leave_others(cargo, found, self.emit)
-        require_free_tags(cargo, found, self.host)
-        require_sizes(cargo, found, self.host)
+        look = AtRegistry(
+            registry=self.registry,
+            threads=self.options.parallel,
+            stop=self.stop,
+            emit=self.emit,
+        )
+        cargo, found = look_first(look, self.files, images, self.host)
         if cargo:
             self.emit(Noted(f"images are unpacked one at a time in {self.scratch}, then removed"))
         for item in tag_order(cargo):
             self._send(item.image)
-        look = AtRegistry(registry=self.registry, threads=threads, stop=self.stop, emit=self.emit)
         look.check(cargo, read_back=self.options.read_back, known=found)
         sizes = bytes_to_send(schedule(cargo, found))
         return {item.image.tag: _sent(item, sizes.get(item.image.tag, 0)) for item in cargo}

@@ -10,7 +10,7 @@ from bundler.parts import s3_checksum
 from bundler.publish.chart import RenderedChart
 from bundler.publish.layout import Layout, pinned_image
 from bundler.publish.objects import markers, release_files
-from bundler.publish.plan import Kind, Plan
+from bundler.publish.plan import Kind, Plan, State
 from bundler.publish.push_progress import Sent
 from bundler.receipt import ChartReceipt, ImageReceipt, ObjectReceipt, Receipt
 from bundler.reference import ImageTag
@@ -26,7 +26,7 @@ def make_receipt(
     layout: Layout,
     *,
     sent: Mapping[ImageTag, Sent],
-    chart: RenderedChart,
+    chart: RenderedChart | None,
     installed: Installed | None,
     checks_content: bool,
     now: str,
@@ -43,17 +43,28 @@ def make_receipt(
         store_checks_content=checks_content,
         images=tuple(_images(plan, release, target, sent)),
         objects=(*_checkpoint_files(plan, release, layout), *_small(plan, release, layout)),
-        chart=ChartReceipt(
-            namespace=target.kubernetes.namespace,
-            release=target.kubernetes.release,
-            chart=f"{chart.chart.name}-{chart.chart.version}",
-            revision=installed.revision if installed else 0,
-            values_digest=Digest.of(chart.values_file),
-            changed=plan.is_pending(Kind.CHART, target.kubernetes.release),
-        ),
+        chart=_chart(plan, target, chart, installed) if chart else None,
         allowances=plan.allowances,
         done=tuple(_done(plan, sent)),
     )
+
+
+def _chart(
+    plan: Plan, target: Target, chart: RenderedChart, installed: Installed | None
+) -> ChartReceipt:
+    return ChartReceipt(
+        namespace=target.kubernetes.namespace,
+        release=target.kubernetes.release,
+        chart=f"{chart.chart.name}-{chart.chart.version}",
+        revision=installed.revision if installed else 0,
+        values_digest=Digest.of(chart.values_file),
+        changed=plan.is_pending(Kind.CHART, target.kubernetes.release),
+    )
+
+
+def _left_out(plan: Plan, *kinds: Kind) -> set[str]:
+    steps = (step for step in plan.steps if step.state is State.NOT_ASKED)
+    return {step.name for step in steps if step.kind in kinds}
 
 
 def _done(plan: Plan, sent: Mapping[ImageTag, Sent]) -> Iterator[str]:
@@ -85,9 +96,12 @@ def _images(
 def _checkpoint_files(
     plan: Plan, release: TrustedRelease, layout: Layout
 ) -> Iterator[ObjectReceipt]:
+    unknown = _left_out(plan, Kind.CHECKPOINT_FILE)
     for name, place in layout.checkpoints.items():
         for file in release.manifest.checkpoint(name).files:
             key = place.key(file.path)
+            if key in unknown:
+                continue
             yield ObjectReceipt(
                 key=key,
                 size=file.size,
@@ -102,8 +116,11 @@ def _small(plan: Plan, release: TrustedRelease, layout: Layout) -> Iterator[Obje
         (Kind.RELEASE_FILE, release_files(release, layout)),
         (Kind.MARKER, markers(release, layout)),
     )
+    unknown = _left_out(plan, Kind.RELEASE_FILE, Kind.MARKER)
     for kind, contents in groups:
         for key, content in contents.items():
+            if key in unknown:
+                continue
             digest = Digest.of(content)
             yield ObjectReceipt(
                 key=key,

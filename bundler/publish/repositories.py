@@ -9,12 +9,15 @@ from bundler.publish.plan import Kind, State, Step
 from bundler.stores.base import MissingRepository, Repositories
 
 
-def plan_repositories(repositories: Repositories, names: Sequence[str]) -> Iterator[Step]:
+def plan_repositories(
+    repositories: Repositories, names: Sequence[str], host: str
+) -> Iterator[Step]:
     """Say for each repository whether it is there, will come by itself, or is to be made.
 
     Args:
         repositories: Those of the registry.
         names: As images have them, below the path of the registry; one may stand there twice.
+        host: What to call the registry, with its path.
 
     Yields:
         A step for each name, under that name, in the order given.
@@ -25,7 +28,7 @@ def plan_repositories(repositories: Repositories, names: Sequence[str]) -> Itera
     wanted = tuple(dict.fromkeys(names))
     missing = {each.name: each for each in repositories.missing(wanted)}
     for name in wanted:
-        yield _step(name, missing.get(name))
+        yield _step(name, missing.get(name), f"{host}/{name}")
 
 
 def create_repositories(repositories: Repositories, steps: Iterable[Step], emit: Emit) -> None:
@@ -43,11 +46,17 @@ def create_repositories(repositories: Repositories, steps: Iterable[Step], emit:
             emit(Finished(item, skipped=not made))
 
 
-def _step(name: str, missing: MissingRepository | None) -> Step:
+def _step(name: str, missing: MissingRepository | None, place: str) -> Step:
+    state, command = State.TO_DO, ""
     if missing is None or missing.on_push:
-        detail = missing.detail if missing else ""
-        return Step(kind=Kind.REPOSITORY, name=name, state=State.PRESENT, detail=detail)
-    if missing.command:
-        detail = f"{missing.detail}; somebody has to run: {missing.command}".removeprefix("; ")
-        return Step(kind=Kind.REPOSITORY, name=name, state=State.CONFLICT, detail=detail)
-    return Step(kind=Kind.REPOSITORY, name=name, state=State.TO_DO, detail=missing.detail)
+        state = State.PRESENT
+    elif missing.command:
+        state, command = State.CONFLICT, missing.command
+    return Step(
+        kind=Kind.REPOSITORY,
+        name=name,
+        state=state,
+        detail=missing.detail if missing else "",
+        place=place,
+        command=command,
+    )

@@ -153,8 +153,17 @@ def schedule(
 
 def bytes_to_send(waves: Iterable[Wave]) -> dict[ImageTag, int]:
     """Sum up, for each image, what cannot be mounted."""
+    return _total(item for wave in waves for item in wave.transfers if item.source is None)
+
+
+def bytes_to_mount(waves: Iterable[Wave]) -> dict[ImageTag, int]:
+    """Sum up, for each image, what another repository has, or gets first."""
+    return _total(item for wave in waves for item in wave.transfers if item.source is not None)
+
+
+def _total(transfers: Iterable[Transfer]) -> dict[ImageTag, int]:
     total: dict[ImageTag, int] = {}
-    for transfer in (item for wave in waves for item in wave.transfers if item.source is None):
+    for transfer in transfers:
         tag = transfer.image.tag
         total[tag] = total.get(tag, 0) + transfer.blob.size
     return total

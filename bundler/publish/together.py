@@ -48,9 +48,20 @@ def side_by_side(stop: threading.Event, *work: Callable[[], object]) -> None:
 
 
 def for_each(
-    work: Callable[[T], object], items: Iterable[T], *, threads: int, stop: threading.Event
+    work: Callable[[T], object],
+    items: Iterable[T],
+    *,
+    threads: int | Callable[[int], int],
+    stop: threading.Event,
 ) -> None:
     """Do the same work on each item, several at once, begun in their order.
+
+    Args:
+        work: What to do.
+        items: With what.
+        threads: How many at once; or what says so, asked ten times a second, given how many there
+            are. Where there are too many, one ends with the item that it has.
+        stop: Set as soon as one fails; set by others to stop this.
 
     Raises:
         BundleError: Of the first item that failed by itself; ``stop`` is set then.
@@ -59,9 +70,10 @@ def for_each(
     """
     todo = list(items)
     crew = _Crew(work, todo, stop)
-    crew.start(min(threads, len(todo)))
+    wanted = threads if callable(threads) else lambda _: threads
+    crew.start(min(wanted(0), len(todo)))
     try:
-        crew.wait(_PATIENCE_SECONDS)
+        crew.wait(_PATIENCE_SECONDS, wanted=wanted)
     except BaseException:
         stop.set()
         raise
@@ -84,18 +96,28 @@ class _Crew(Generic[T]):
         self._lock = threading.Lock()
         self._errors: list[BaseException] = []
         self._threads: list[threading.Thread] = []
+        self._running = 0
+        self._wanted = 0
 
     def start(self, count: int) -> None:
-        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(count)]
-        for thread in self._threads:
-            thread.start()
+        self._wanted = self._running = count
+        for _ in range(count):
+            self._threads.append(threading.Thread(target=self._run, daemon=True))
+            self._threads[-1].start()
 
-    def wait(self, patience: float, meanwhile: Callable[[], None] = lambda: None) -> None:
+    def wait(
+        self,
+        patience: float,
+        meanwhile: Callable[[], None] = lambda: None,
+        wanted: Callable[[int], int] | None = None,
+    ) -> None:
         """Wait for the threads' end, but no longer than ``patience`` once ``stop`` is set."""
         stopped: float | None = None
         for thread in self._threads:
             while thread.is_alive():
                 thread.join(_POLL_SECONDS)
+                if wanted is not None:
+                    self._resize(wanted)
                 if not self._stop.is_set():
                     continue
                 meanwhile()
@@ -110,8 +132,24 @@ class _Crew(Generic[T]):
         if self.left:
             raise StoppedError("not finished, since other work failed")
 
+    def _resize(self, wanted: Callable[[int], int]) -> None:
+        with self._lock:
+            self._wanted = wanted(self._running)
+            more = min(self._wanted - self._running, len(self._items))
+            self._running += max(0, more)
+        for _ in range(more):
+            self._threads.append(threading.Thread(target=self._run, daemon=True))
+            self._threads[-1].start()
+
+    def _is_one_too_many(self) -> bool:
+        with self._lock:
+            if self._running <= self._wanted:
+                return False
+            self._running -= 1
+            return True
+
     def _run(self) -> None:
-        while not self._stop.is_set():
+        while not self._stop.is_set() and not self._is_one_too_many():
             try:
                 item = self._items.popleft()
             except IndexError:

@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TypeVar
 
 from bundler.archive.checkpoint import check_parts
-from bundler.archive.reader import Reader, ReaderSlice
-from bundler.archive.volumes import Place, locate, open_place
-from bundler.digest import Digest
+from bundler.archive.reader import Reader
+from bundler.archive.volumes import Place, open_place
 from bundler.errors import ContentError
-from bundler.events import Advanced, Emit, Finished, Started, ignore
-from bundler.manifest import Checkpoint, CheckpointFile
-from bundler.parts import Span, s3_checksum
+from bundler.events import Emit, Finished, Noted, ignore
+from bundler.manifest import Checkpoint
+from bundler.parts import s3_checksum
 from bundler.publish.objects import first_wrong_part
 from bundler.publish.plan import Kind, Plan
-from bundler.publish.together import StoppedError
+from bundler.publish.rate_limit import RateLimit
+from bundler.publish.together import for_each
+from bundler.publish.upload_climb import Pace
+from bundler.publish.upload_parts import COPY_HINT, FileUpload, PartSender, Transfer
 from bundler.reference import S3Prefix
-from bundler.stores.base import ObjectStore, Staged
+from bundler.stores.base import Incoming, ObjectStore
 
-_READ_BYTES = 1 << 20
-_COPY_HINT = "no object was completed; copy the archive again from its source"
-_REFUSED_HINT = f"the S3 server refused these bytes; {_COPY_HINT}"
+T = TypeVar("T")
+
+# Requests that carry few bytes wait for their answers most of the time.
+_SMALL_AT_ONCE = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadOptions:
+    """How checkpoints are sent.
+
+    Attributes:
+        parallel: Parts at once, over all files; None to find the best number while they go.
+        limit: Bytes per second; None for as many as go.
+        rehash: Hash each part while it is sent, although the store does.
+    """
+
+    parallel: int | None = None
+    limit: RateLimit | None = None
+    rehash: bool = False
+
+
+HOW_TO_UPLOAD = UploadOptions()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,104 +54,115 @@ class Upload:
 
     Attributes:
         store: Where it goes.
-        directory: Where the archives lie.
-        elsewhere: Where else they, or volumes of them, may lie.
+        place: Says where the archive of a file name lies; raises where it is absent.
         checks_content: Whether the store refuses bytes that differ from their checksum. Where it
-            does not, each part is hashed before it is sent and every object read back.
-        stop: Set when other work failed: the next part is not begun.
+            does not, each part is hashed while it is sent and every object read back.
+        stop: Set when other work failed: nothing more is sent.
         emit: Told of what is sent, from any thread.
+        options: How it is sent.
     """
 
     store: ObjectStore
-    directory: Path
+    place: Callable[[str], Place]
     checks_content: bool
     stop: threading.Event
     emit: Emit
-    elsewhere: Sequence[Path] = ()
+    options: UploadOptions = HOW_TO_UPLOAD
 
     def send(self, plan: Plan, work: Sequence[tuple[Checkpoint, S3Prefix]]) -> None:
         """Send the pending files of some checkpoints, each with its place.
 
         Nothing appears before the bytes of all of them are in the store: one wrong byte, and no
         object is completed. Files of one part go last, in one request each; they are compared
-        with their signed digests here before anything is sent.
+        with their signed digests here before anything is sent. What arrived of an object that is
+        not completed stays for the next run.
 
         Raises:
             ContentError: Bytes differ from what was signed; no object has them.
             ConflictError: Somebody else put another object there meanwhile.
         """
         files = [
-            _File(checkpoint, file, place.key(file.path))
+            FileUpload(checkpoint, file, place.key(file.path))
             for checkpoint, place in work
-            for file in checkpoint.files
+            for file in sorted(checkpoint.files, key=lambda file: file.offset)
         ]
         pending = [item for item in files if plan.is_pending(Kind.CHECKPOINT_FILE, item.key)]
         with ExitStack() as opened:
             archives: dict[str, tuple[Place, Reader]] = {}
             for item in pending:
                 if item.checkpoint.name not in archives:
-                    place = self._place(item.checkpoint)
+                    place = self.place(item.checkpoint.archive)
                     archives[item.checkpoint.name] = place, opened.enter_context(open_place(place))
             _check_small(pending, {name: place for name, (place, _) in archives.items()})
             self._send_all(pending, archives)
         if not self.checks_content:
             self._read_back(files, ours={item.key for item in pending})
-
-    @property
-    def _hint(self) -> str:
-        return _REFUSED_HINT if self.checks_content else _COPY_HINT
-
-    def _place(self, checkpoint: Checkpoint) -> Place:
-        where = [self.directory, *self.elsewhere]
-        found = locate(checkpoint.archive, checkpoint.size, checkpoint.digest, where)
-        return self.directory / checkpoint.archive if found is None else found
+        self._tell_proven(work, pending)
 
     def _send_all(
-        self, files: Sequence[_File], archives: Mapping[str, tuple[Place, Reader]]
+        self, files: Sequence[FileUpload], archives: Mapping[str, tuple[Place, Reader]]
     ) -> None:
-        with ExitStack() as unfinished:
-            staged = []
-            for item in files:
-                place, reader = archives[item.checkpoint.name]
-                staged.append((item, place, self._stage(item, place, reader)))
-                unfinished.callback(staged[-1][2].discard)
-            for item, place, stage in staged:
-                self._complete(item, place, stage)
-            unfinished.pop_all()
+        """Send parts of all files from one pool, in the order in which archives have them."""
+        pace = Pace()
+        sender = PartSender(
+            hashes=self.options.rehash or not self.checks_content,
+            checks_content=self.checks_content,
+            limit=self.options.limit,
+            pace=pace,
+            stop=self.stop,
+            emit=self.emit,
+        )
+        transfers: dict[str, Transfer] = {}
 
-    def _stage(self, item: _File, place: Place, reader: Reader) -> Staged:
-        self.emit(Started("upload", item.name, item.file.size))
-        with _explained(item, place, self._hint):
-            return self.store.stage(
-                item.key,
-                size=item.file.size,
-                parts=item.file.parts,
-                open_part=lambda span: self._open_part(reader, item.file, span),
-                advance=lambda step: self.emit(Advanced(item.name, step)),
-            )
+        def begin(item: FileUpload) -> None:
+            transfers[item.key] = Transfer(item, *archives[item.checkpoint.name], self._begin(item))
 
-    def _complete(self, item: _File, place: Place, stage: Staged) -> None:
-        with _explained(item, place, self._hint):
-            stage.complete()
+        def finish(item: FileUpload) -> None:
+            self._finish(sender, transfers[item.key])
+
+        large = [item for item in files if len(item.file.parts) > 1]
+        self._each(begin, files, _SMALL_AT_ONCE)
+        parts = [(it.key, span) for it in large for span in transfers[it.key].incoming.missing]
+        self._each(lambda part: sender.send(transfers[part[0]], part[1]), parts, pace.lanes)
+        self._each(finish, files, _SMALL_AT_ONCE)
+
+    def _begin(self, item: FileUpload) -> Incoming:
+        return self.store.begin(
+            item.key,
+            size=item.file.size,
+            parts=item.file.parts,
+            note=lambda text: self.emit(Noted(text)),
+        )
+
+    def _finish(self, sender: PartSender, transfer: Transfer) -> None:
+        item = transfer.item
+        if len(item.file.parts) == 1:
+            for span in transfer.incoming.missing:
+                sender.send(transfer, span)
+        with sender.explained(transfer):
+            transfer.incoming.complete()
         self._require_stored(item)
         self.emit(Finished(item.name))
 
-    def _open_part(self, reader: Reader, file: CheckpointFile, span: Span) -> BinaryIO:
-        if self.stop.is_set():
-            raise StoppedError(f"{file.path}: not sent, since other work failed")
-        slice_ = ReaderSlice(reader, file.offset + span.offset, span.length)
-        if not self.checks_content:
-            expected = file.parts[span.number - 1]
-            whole = hashlib.sha256()
-            while chunk := slice_.read(_READ_BYTES):
-                whole.update(chunk)
-            if Digest(whole.hexdigest()) != expected:
-                slice_.close()
-                raise ContentError(f"part {span.number}: expected {expected}, got other bytes")
-            slice_.seek(0)
-        return cast("BinaryIO", slice_)
+    def _each(
+        self, work: Callable[[T], object], items: Sequence[T], lanes: int | Callable[[int], int]
+    ) -> None:
+        for_each(work, items, threads=self.options.parallel or lanes, stop=self.stop)
 
-    def _require_stored(self, item: _File) -> None:
+    def _tell_proven(
+        self, work: Sequence[tuple[Checkpoint, S3Prefix]], sent: Sequence[FileUpload]
+    ) -> None:
+        names = {item.checkpoint.name for item in sent}
+        for checkpoint, place in work:
+            if checkpoint.name in names:
+                self.emit(
+                    Noted(
+                        f"{checkpoint.name}: every file is at {place} and compared with what was "
+                        f"signed; {checkpoint.archive} is not needed here any more"
+                    )
+                )
+
+    def _require_stored(self, item: FileUpload) -> None:
         file, key = item.file, item.key
         found = self.store.head(key)
         expected = s3_checksum(file.parts)
@@ -148,7 +178,7 @@ class Upload:
         if found.checksum is None and self.checks_content:
             self._read_back([item], ours={item.key})
 
-    def _read_back(self, files: Sequence[_File], *, ours: Set[str]) -> None:
+    def _read_back(self, files: Sequence[FileUpload], *, ours: Set[str]) -> None:
         """Compare whole objects with what was signed; what we sent and is wrong is deleted."""
         wrong = []
         for item in files:
@@ -162,20 +192,7 @@ class Upload:
             raise ContentError("; ".join(wrong), hint="delete what is left of these, and run again")
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    """One file of a checkpoint, and the key it gets."""
-
-    checkpoint: Checkpoint
-    file: CheckpointFile
-    key: str
-
-    @property
-    def name(self) -> str:
-        return f"{self.checkpoint.name}/{self.file.path}"
-
-
-def _check_small(files: Iterable[_File], archives: Mapping[str, Place]) -> None:
+def _check_small(files: Iterable[FileUpload], archives: Mapping[str, Place]) -> None:
     """Read and compare the files of one part."""
     paths: dict[str, tuple[Checkpoint, set[str]]] = {}
     for item in files:
@@ -188,19 +205,4 @@ def _check_small(files: Iterable[_File], archives: Mapping[str, Place]) -> None:
         for fault in check_parts(archives[name], checkpoint, emit=ignore, files=names)
     ]
     if faults:
-        raise ContentError("; ".join(map(str, faults)), hint=_COPY_HINT)
-
-
-@contextmanager
-def _explained(item: _File, place: Place, hint: str) -> Iterator[None]:
-    """Where the store refuses content, say whether the archive is wrong, and where."""
-    try:
-        yield
-    except ContentError as error:
-        faults = check_parts(place, item.checkpoint, emit=ignore, files={item.file.path})
-        if faults:
-            raise ContentError("; ".join(map(str, faults)), hint=hint) from error
-        raise ContentError(
-            f"{error}; {item.checkpoint.archive} itself is as signed",
-            hint="the bytes changed on their way to the store; run again",
-        ) from error
+        raise ContentError("; ".join(map(str, faults)), hint=COPY_HINT)

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from bundler.digest import Digest
 from bundler.stores.base import StoredManifest
-from bundler.stores.login import find_login
+from bundler.stores.login_files import find_login
 
 # Source: what skopeo, docker and podman call Docker's own registry, and where its API is.
 _DOCKER_HUB, _DOCKER_HUB_API = "docker.io", "registry-1.docker.io"

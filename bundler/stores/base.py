@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from bundler.blob_content import BlobContent
 from bundler.digest import Digest
 from bundler.parts import Span
+from bundler.remote_object import RemoteObject
 
 Advance = Callable[[int], None]
-OpenPart = Callable[[Span], BinaryIO]
+# Gives the bytes of one part from its start, about 1 MiB at a time; each piece is good until the
+# next one is asked for. May be called again, for another attempt, and from any thread.
+Pieces = Callable[[], Iterator[bytes | memoryview]]
+Note = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,23 +34,53 @@ class StoredObject:
     checksum: str | None = None
 
 
-def nothing() -> None:
-    """Do nothing."""
+def unnoted(text: str) -> None:
+    """Let what a store has to tell go by."""
 
 
-@dataclass(frozen=True, slots=True)
-class Staged:
-    """An object that is on its way, and that nobody sees yet.
+class Incoming(Protocol):
+    """One object on its way into a store, in parts whose digests are known.
 
-    Attributes:
-        complete: Makes it appear; success also where the same content is there already. Raises
-            ConflictError where somebody else put another object there meanwhile, ContentError
-            where the store refuses its bytes.
-        discard: Gives up what was not completed, unless the next run can go on with it.
+    Nobody sees an object of several parts before it is completed; one of a single part appears
+    with it. What has arrived of an object that is never completed stays, so that whoever brings
+    the same object later, from wherever, goes on with it. Its methods may be called from any
+    thread, ``complete`` when all parts are there.
+
+    Raises:
+        ConflictError: Somebody else put another object there meanwhile.
+        ContentError: The store refused a part because its bytes have another digest.
+        DeniedError, WorldError: As for ``ObjectStore``.
     """
 
-    complete: Callable[[], None] = nothing
-    discard: Callable[[], None] = nothing
+    @property
+    def missing(self) -> Sequence[Span]:
+        """What is still to be sent, in order; empty where the object is there."""
+
+    def send(self, span: Span, pieces: Pieces, advance: Advance) -> None:
+        """Bring one part under its digest, with which the store compares it.
+
+        Args:
+            span: One of ``missing``.
+            pieces: Its bytes.
+            advance: Told of bytes that arrived, negative when they must be sent again.
+        """
+
+    def copy(self, span: Span, source: RemoteObject, offset: int, advance: Advance) -> bool:
+        """Have the store take one part from an object that it holds, without its bytes coming here.
+
+        Args:
+            span: One of ``missing``.
+            source: The object; it must still be what it was when it was listed.
+            offset: Where the part begins in it.
+            advance: Told of the bytes.
+
+        Returns:
+            Whether the part is there, and proven by the checksum that the store computed; False
+            where it has to be sent.
+        """
+
+    def complete(self) -> None:
+        """Make the object appear; success also where the same content is there already."""
 
 
 class ObjectStore(Protocol):
@@ -91,34 +125,22 @@ class ObjectStore(Protocol):
     def replace(self, key: str, content: bytes) -> None:
         """Store a small object whatever is there: only for pointers such as ``current``."""
 
-    def stage(
-        self,
-        key: str,
-        *,
-        size: int,
-        parts: Sequence[Digest],
-        open_part: OpenPart,
-        advance: Advance,
-    ) -> Staged:
-        """Bring an object of known part digests so far that completing it makes it appear.
+    def begin(
+        self, key: str, *, size: int, parts: Sequence[Digest], note: Note = unnoted
+    ) -> Incoming:
+        """Look whether an object is there, and else begin to bring it.
 
-        Several parts go as a multipart upload, each under its digest, and are in the store when
-        this returns; one part goes as a plain PUT under its digest when it is completed. The
-        store compares each with its digest, so nothing wrong is ever completed. At most a few
-        parts are on their way at once, none of them whole in memory. What a killed run left of
-        the same object is gone on with where the store proves it.
+        What anybody left of the same object unfinished is gone on with where the store proves it.
 
         Args:
             key: Where it goes.
             size: Bytes in all.
             parts: sha256 of each part, in order, as ``bundler.parts.spans`` cuts them.
-            open_part: Opens one part for reading from its start; may be called again for a retry
-                and from other threads.
-            advance: Told of bytes sent, negative when a part starts again; any thread.
+            note: Told, in words, of what people should know: that it goes on with an older upload,
+                or that somebody else brings the same object right now. Any thread.
 
         Raises:
             ConflictError: ``key`` holds other content.
-            ContentError: The store refused a part because its bytes have another digest.
         """
 
     def checks_content(self, prefix: str) -> bool:

@@ -21,7 +21,7 @@ from bundler.errors import (
     WorldError,
 )
 from bundler.stores.ecr_errors import Place, told
-from bundler.stores.login import Login
+from bundler.stores.login import Login, source_text
 
 if TYPE_CHECKING:
     from types_boto3_ecr import ECRClient
@@ -79,6 +79,12 @@ class EcrLogins:
         self._login: Login | None = None
         self._until = -math.inf
         self._asked = 0
+
+    @property
+    def source(self) -> str:
+        """Say that Amazon ECR itself gave it, and by which of its servers."""
+        where = f"from GetAuthorizationToken of {self._place.server}"
+        return source_text(self._login, where)
 
     def current(self) -> Login:
         """Give the login, a new one half an hour before the old one ends.

@@ -1,40 +1,13 @@
-"""Who we are to a registry, as docker, podman and skopeo wrote it down."""
+"""Who we are to a registry: credentials, and where they come from."""
 
 from __future__ import annotations
 
-import base64
-import os
-import re
-import shlex
-import threading
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
-from bundler import process
-from bundler.errors import (
-    DeniedError,
-    MalformedError,
-    NotFoundError,
-    ToolError,
-    ToolFailedError,
-    WorldError,
-    printable,
-)
-from bundler.process import Run
-from bundler.stores.foreign_json import read_object, text_of
+from bundler.errors import printable
 
-_LIMIT = 1 << 20
-_SHOWN = 200
-_HELPER_SECONDS = 60
-# What a credential helper gives as the user's name when the secret is an identity token.
-# Source: github.com/docker/docker-credential-helpers, README, "Development".
-_TOKEN_USER = "<token>"  # noqa: S105 (a user's name)
-# What helpers write to standard output, with status 1, where there is nothing for a host.
-# Source: the same, package credentials, errCredentialsNotFoundMessage.
-_NO_LOGIN = "credentials not found"
-_HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+_SHOWN = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +28,21 @@ class IdentityToken:
 Credential = Login | IdentityToken
 
 
+def source_text(credential: Credential | None, where: str) -> str:
+    """Say whose a credential is and where it came from; of its secret, nothing."""
+    if credential is None:
+        return f"none was found {where}"
+    if isinstance(credential, IdentityToken):
+        return f"an identity token {where}"
+    return f"user {printable(credential.user)[:_SHOWN]!r} {where}"
+
+
 class Logins(Protocol):
     """Where the credential for one registry comes from. Any thread may ask at any time."""
+
+    @property
+    def source(self) -> str:
+        """Say whose the current credential is and where it came from, or where none was found."""
 
     def current(self) -> Credential | None:
         """Give what to log in with now; None for nobody in particular."""
@@ -75,6 +61,11 @@ class GivenLogin:
 
     credential: Credential | None = None
 
+    @property
+    def source(self) -> str:
+        """Say that it is the one of ``--registry-user``."""
+        return source_text(self.credential, "of --registry-user")
+
     def current(self) -> Credential | None:
         """Give it."""
         return self.credential
@@ -82,219 +73,3 @@ class GivenLogin:
     def renew(self) -> Credential | None:
         """Give the same: there is no other."""
         return self.credential
-
-
-class WrittenLogins:
-    """What is written down, or what a credential helper says; asked again when it is refused."""
-
-    def __init__(
-        self,
-        host: str,
-        *,
-        authfile: Path | None = None,
-        environment: Mapping[str, str] = os.environ,
-        run: Run = process.run,
-    ) -> None:
-        """Look it up, as ``find_login`` does.
-
-        Raises:
-            BundleError: A file cannot be read or is malformed, or a credential helper failed.
-        """
-        self._host = host
-        self._authfile = authfile
-        self._environment = environment
-        self._run = run
-        self._lock = threading.Lock()
-        self._found = self._find()
-
-    @property
-    def advice(self) -> str:
-        """Give the command that writes down the login that we would find."""
-        file = f"--authfile {shlex.quote(str(self._authfile))} " if self._authfile else ""
-        return f"skopeo login {file}{self._host.partition('/')[0]}"
-
-    def current(self) -> Credential | None:
-        """Give what was found last."""
-        return self._found
-
-    def renew(self) -> Credential | None:
-        """Look it up again: somebody may have logged in, and helpers give fresh ones."""
-        with self._lock:
-            self._found = self._find()
-            return self._found
-
-    def _find(self) -> Credential | None:
-        return find_login(
-            self._host, authfile=self._authfile, environment=self._environment, run=self._run
-        )
-
-
-def default_files(environment: Mapping[str, str]) -> list[Path]:
-    """Give where logins lie when nobody says so, in the order in which skopeo looks.
-
-    Source:
-        containers-auth.json(5); docker's ``DOCKER_CONFIG``.
-    """
-    if "REGISTRY_AUTH_FILE" in environment:
-        return [Path(environment["REGISTRY_AUTH_FILE"])]
-    home = Path(environment.get("HOME") or "/")
-    runtime = environment.get("XDG_RUNTIME_DIR")
-    return [
-        Path(runtime) / "containers/auth.json"
-        if runtime
-        else Path(f"/run/containers/{os.getuid()}/auth.json"),
-        Path(environment.get("XDG_CONFIG_HOME") or home / ".config") / "containers/auth.json",
-        Path(environment.get("DOCKER_CONFIG") or home / ".docker") / "config.json",
-    ]
-
-
-def find_login(
-    host: str,
-    *,
-    authfile: Path | None,
-    environment: Mapping[str, str],
-    run: Run = process.run,
-) -> Credential | None:
-    """Look up the login of a registry.
-
-    Args:
-        host: ``HOST[:PORT][/PATH]``; a file may name the host or any path below it.
-        authfile: The one file to look in; None for the usual places.
-        environment: Which variables are set.
-        run: Starts a credential helper.
-
-    Returns:
-        None where nothing is written down for this host.
-
-    Raises:
-        BundleError: A file cannot be read or is malformed, or a credential helper failed.
-    """
-    if authfile is not None:
-        content = _read(authfile, named=True)
-        if content is None:
-            raise NotFoundError(f"{authfile}: no such file", hint="correct registry.authFile")
-        return _from_file(authfile, content, host, run)
-    for path in default_files(environment):
-        content = _read(path, named="REGISTRY_AUTH_FILE" in environment)
-        if content is not None and (login := _from_file(path, content, host, run)) is not None:
-            return login
-    return None
-
-
-def _read(path: Path, *, named: bool) -> bytes | None:
-    """Read a file; None where there is none, or a usual place is another user's."""
-    try:
-        if not path.is_file():
-            return None
-        with path.open("rb") as stream:
-            return stream.read(_LIMIT + 1)
-    except PermissionError as error:
-        if named:
-            raise WorldError(f"{path}: {error.strerror}") from error
-        return None
-    except OSError as error:
-        raise WorldError(f"{path}: {error.strerror}") from error
-
-
-def _from_file(path: Path, content: bytes, host: str, run: Run) -> Credential | None:
-    if len(content) > _LIMIT:
-        raise MalformedError(f"{path}: expected at most {_LIMIT} bytes, got more")
-    try:
-        return _from_config(read_object(content) if content.strip() else {}, host, run)
-    except ValueError as error:
-        raise MalformedError(f"{path}: {printable(str(error))}") from None
-
-
-def _from_config(config: Mapping[str, object], host: str, run: Run) -> Credential | None:
-    """Find the login of a host in what a file holds; ValueError where that is malformed."""
-    logins, helpers = _table(config, "auths"), _table(config, "credHelpers")
-    for scope in _scopes(host):
-        for name in logins:
-            if _registry_of(name) == scope and (login := _from_entry(name, _table(logins, name))):
-                return login
-        if helpers.get(scope):
-            return _ask_helper(helpers[scope], scope, run)
-    store = config.get("credsStore")
-    return _ask_helper(store, host.partition("/")[0], run) if store else None
-
-
-def _table(holder: Mapping[str, object], key: str) -> dict[str, object]:
-    value = holder.get(key)
-    if value is not None and not isinstance(value, dict):
-        raise ValueError(f"{key}: expected a mapping")
-    return value or {}
-
-
-def _scopes(host: str) -> Iterator[str]:
-    """Give the names under which a login may stand, the narrowest first."""
-    while True:
-        yield host
-        host, slash, _ = host.rpartition("/")
-        if not slash:
-            return
-
-
-def _registry_of(name: str) -> str:
-    """Read the key of a login: docker writes some as ``https://HOST/v1/``."""
-    _, scheme, rest = name.partition("://")
-    return rest.partition("/")[0] if scheme else name
-
-
-def _from_entry(name: str, entry: Mapping[str, object]) -> Credential | None:
-    token, auth = entry.get("identitytoken"), entry.get("auth")
-    try:
-        if token:
-            return IdentityToken(text_of(token))
-        if not auth:
-            return None
-        user, colon, password = base64.b64decode(text_of(auth)).decode().partition(":")
-        if not colon:
-            raise ValueError("no colon")
-    except ValueError:  # its own text could quote a secret
-        what = "identitytoken: a text" if token else "auth: base64 of USER:PASSWORD"
-        raise ValueError(f"auths: {name}: expected {what}") from None
-    return Login(user, password.rstrip("\0"))
-
-
-def _ask_helper(helper: object, host: str, run: Run) -> Credential | None:
-    """Start ``docker-credential-<helper>``; None where it knows no login.
-
-    Source:
-        github.com/docker/docker-credential-helpers, README, "Development".
-    """
-    if not isinstance(helper, str) or _HELPER.fullmatch(helper) is None:
-        raise ValueError(f"expected the name of a credential helper, got {str(helper)[:40]!r}")
-    program = f"docker-credential-{helper}"
-    try:
-        answer = run([program, "get"], stdin=host.encode(), timeout=_HELPER_SECONDS)
-    except ToolFailedError as error:
-        if _NO_LOGIN in error.stdout + error.stderr:
-            return None
-        raise _failed(f"{error}{_words(error.stdout)}", host) from error
-    except ToolError as error:
-        raise _failed(str(error), host) from error
-    try:
-        return _credential(answer)
-    except ValueError:
-        raise MalformedError(f"{program}: expected Username and Secret of {host}") from None
-
-
-def _credential(answer: str) -> Credential:
-    """Read a helper's answer; ValueError where it is none."""
-    if len(answer) > _LIMIT:
-        raise ValueError("too long")
-    entry = read_object(answer.encode())
-    user, secret = text_of(entry.get("Username")), text_of(entry.get("Secret"))
-    if not secret:
-        raise ValueError("empty")
-    return IdentityToken(secret) if user == _TOKEN_USER else Login(user, secret)
-
-
-def _failed(reason: str, host: str) -> DeniedError:
-    return DeniedError(f"{host}: {reason}", hint=f"log in to {host} again")
-
-
-def _words(output: str) -> str:
-    """Show what a helper says of its failure, which stands where its answer would: never that."""
-    words = output.strip()
-    return f" ({printable(words)[:_SHOWN]})" if words and "{" not in words else ""

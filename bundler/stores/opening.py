@@ -8,13 +8,27 @@ from functools import cache, partial
 from pathlib import Path
 
 from bundler.errors import MalformedError, printable
+from bundler.object_settings import ObjectSettings
+from bundler.reference import S3Prefix, ecr_host
+from bundler.remote_object import RemoteFolder
 from bundler.stores.base import ObjectStore, Registry
-from bundler.stores.login import Logins, WrittenLogins
+from bundler.stores.login import Logins
+from bundler.stores.login_files import WrittenLogins
 from bundler.stores.registry_url import Origin
 from bundler.stores.retry import Patience, Timeouts
 from bundler.stores.tls import client_context
+from bundler.stores.upkeep import Upkeep
 
-_OTHER_LOGIN = "is the login right, and may it push there?"
+# The options and fields first: they are this command's own.
+_OTHER_LOGIN = (
+    "log in as somebody who may: --registry-user NAME, registry.authFile in the target, or "
+    "{command}; for Amazon ECR under a name of its own: registry.ecr"
+)
+_OTHER_AWS_LOGIN = (
+    "the AWS credentials decide: may they use ecr:BatchGetImage, BatchCheckLayerAvailability, "
+    "InitiateLayerUpload, UploadLayerPart, CompleteLayerUpload and PutImage there? For another "
+    "login: --registry-user NAME, or registry.authFile in the target"
+)
 
 
 def open_bucket(
@@ -23,6 +37,9 @@ def open_bucket(
     endpoint: str | None = None,
     region: str | None = None,
     ca: Path | None = None,
+    objects: ObjectSettings | None = None,
+    patience: Patience | None = None,
+    timeouts: Timeouts | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> ObjectStore:
     """Open a bucket with the credentials that boto3 finds; nothing is asked of the server yet.
@@ -35,6 +52,9 @@ def open_bucket(
             ``AWS_DEFAULT_REGION`` or the profile names.
         ca: PEM file of the authority that the server's certificate is of; None for the usual
             ones, and ``AWS_CA_BUNDLE``.
+        objects: What the objects are made with that we put there; None to leave it to the bucket.
+        patience: How often and how long things are tried; None for what suits S3.
+        timeouts: How long the server may do nothing; None for what suits S3.
         environment: Where ``AWS_REGION`` is looked up; boto3 reads the process's own.
 
     Raises:
@@ -45,7 +65,50 @@ def open_bucket(
     from bundler.stores.s3 import S3Store, connect
 
     region = region or environment.get("AWS_REGION")
-    return S3Store(bucket, connect(endpoint=endpoint, region=region, ca=ca))
+    client = connect(
+        endpoint=endpoint, region=region, ca=ca, patience=patience, timeouts=timeouts
+    )
+    return S3Store(bucket, client, settings=objects, patience=patience)
+
+
+def open_upkeep(
+    bucket: str,
+    *,
+    endpoint: str | None = None,
+    region: str | None = None,
+    ca: Path | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> Upkeep:
+    """Open a bucket to look after it; arguments and errors are those of ``open_bucket``."""
+    if ca is not None:
+        client_context(ca=ca)
+    from bundler.stores.s3 import connect
+    from bundler.stores.s3_upkeep import S3Upkeep
+
+    region = region or environment.get("AWS_REGION")
+    return S3Upkeep(bucket, connect(endpoint=endpoint, region=region, ca=ca))
+
+
+def open_folder(
+    where: S3Prefix,
+    *,
+    endpoint: str | None = None,
+    region: str | None = None,
+    ca: Path | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> RemoteFolder:
+    """List a prefix of a bucket to read from; arguments are those of ``open_bucket``.
+
+    Raises:
+        BundleError: As for ``open_bucket``; or the server refuses us or cannot be reached.
+    """
+    if ca is not None:
+        client_context(ca=ca)
+    from bundler.stores.s3 import connect
+    from bundler.stores.s3_source import list_folder
+
+    region = region or environment.get("AWS_REGION")
+    return list_folder(connect(endpoint=endpoint, region=region, ca=ca), where)
 
 
 def open_logins(
@@ -115,7 +178,10 @@ def open_registry(
         environment=environment,
         timeouts=timeouts or Timeouts(),
     )
-    advice = logins.advice if isinstance(logins, WrittenLogins) else _OTHER_LOGIN
+    command = f"skopeo login {host.partition('/')[0]}"
+    if isinstance(logins, WrittenLogins):
+        command = logins.command
+    advice = _OTHER_AWS_LOGIN if ecr_host(host) else _OTHER_LOGIN.format(command=command)
     authorization = Authorization(logins, trusted=trusted, http=http, advice=advice)
     client = Client(http, authorization, own, patience or Patience())
     return OciRegistry(host, client, plain_http=plain_http)

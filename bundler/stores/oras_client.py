@@ -23,6 +23,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
 from bundler.errors import DeniedError, WorldError, printable
+from bundler.source import LOGIN_HINT
 from bundler.stores.login import Credential, IdentityToken, Login
 
 _MAX_TOKEN_BYTES = 1 << 20
@@ -213,7 +214,7 @@ class OrasClient:
         whom = "the login that we have" if self._login else "anybody without a login"
         return DeniedError(
             f"{place}: the registry refused {whom} ({status})",
-            hint=f"skopeo login {self._host}, {LEAVE_OUT}",
+            hint=f"{LOGIN_HINT}; {LEAVE_OUT}",
         )
 
 

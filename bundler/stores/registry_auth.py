@@ -130,7 +130,8 @@ class Authorization:
     def denied(self, answer: Answer, place: str, who: str | None = None) -> DeniedError:
         """Say that the registry, or ``who``, does not let us."""
         known = self._logins.current() is not None
-        return denied(place, answer, known=known, advice=self._advice, who=who)
+        source = self._logins.source
+        return denied(place, answer, known=known, source=source, advice=self._advice, who=who)
 
     def _chosen(self, answer: Answer, place: str) -> Challenge:
         challenges = {each.scheme: each for each in _asked(answer)}

@@ -82,7 +82,7 @@ def is_immutable_tag(answer: Answer) -> bool:
 
 
 def denied(
-    place: str, answer: Answer, *, known: bool, advice: str, who: str | None = None
+    place: str, answer: Answer, *, known: bool, source: str, advice: str, who: str | None = None
 ) -> DeniedError:
     """Say that a registry does not let us.
 
@@ -90,13 +90,15 @@ def denied(
         place: What we asked for.
         answer: What it said.
         known: Whether we have a login.
+        source: Whose it is and where it came from, or where none was found.
         advice: What to do for a login that is taken.
         who: Whose answer it is; None for the registry, or where that sent us.
     """
     who = who or server(place, answer.url)
-    whom = "the login that we have" if known else "anybody without a login"
+    whom = "the login" if known else "anybody without a login"
     return DeniedError(
-        f"{place}: {who} refused {whom} ({answer.status} {said(answer).text})", hint=advice
+        f"{place}: {who} refused {whom} ({answer.status} {said(answer).text}); login: {source}",
+        hint=advice,
     )
 
 

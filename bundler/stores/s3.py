@@ -3,36 +3,46 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from bundler.digest import Digest
 from bundler.errors import ConflictError, ContentError, MalformedError, NotFoundError, WorldError
+from bundler.object_settings import ObjectSettings
 from bundler.parts import Span, part_size, s3_checksum, spans
 from bundler.stores.aws_errors import code_of
-from bundler.stores.base import Advance, OpenPart, Staged, StoredObject
+from bundler.stores.base import Advance, Incoming, Note, Pieces, StoredObject, unnoted
+from bundler.stores.retry import Patience, Timeouts, Tries
+from bundler.stores.s3_body import Body
 from bundler.stores.s3_errors import NO_SUCH_KEY, LostError, Place, ending, explain, told
-from bundler.stores.s3_upload import Body, Condition, Multipart, only_if_absent
+from bundler.stores.s3_retry import Retries
+from bundler.stores.s3_small import Small, Standing
+from bundler.stores.s3_source import read_range
+from bundler.stores.s3_upload import S3Incoming
+from bundler.stores.s3_writer import Writer
 
 if TYPE_CHECKING:
-    from botocore.response import StreamingBody
     from types_boto3_s3 import S3Client
 
 _ATTEMPTS, _CONNECTIONS = 5, 32
-_CONNECT_SECONDS, _READ_SECONDS = 10, 60
 _CHUNK = 1 << 20
 
 
 def connect(
-    *, endpoint: str | None = None, region: str | None = None, ca: Path | None = None
+    *,
+    endpoint: str | None = None,
+    region: str | None = None,
+    ca: Path | None = None,
+    patience: Patience | None = None,
+    timeouts: Timeouts | None = None,
 ) -> S3Client:
     """Make a client with the credentials and settings that boto3 finds in its usual places.
 
@@ -43,37 +53,53 @@ def connect(
             ``AWS_ENDPOINT_URL_S3`` or the profile names.
         region: The bucket's region; None for ``AWS_DEFAULT_REGION`` or what the profile names.
         ca: PEM file of the authority that the server's certificate is of; None for the usual ones.
+        patience: How often and how long a call is tried; None for what suits S3.
+        timeouts: How long the server may do nothing; None for what suits S3.
 
     Raises:
         BundleError: boto3's configuration names a profile that is not there, or cannot be read.
     """
+    timeouts = timeouts or Timeouts()
     config = Config(
         # The checksum of each part is known and sent: hashing the body again for its signature
         # would cost more than all the rest.
         s3={"payload_signing_enabled": False},
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
-        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
-        connect_timeout=_CONNECT_SECONDS,
-        read_timeout=_READ_SECONDS,
+        retries={"mode": "standard", "total_max_attempts": 1},  # the others are Retries' affair
+        connect_timeout=timeouts.connect,
+        read_timeout=timeouts.idle,
         max_pool_connections=_CONNECTIONS,
     )
     verify = None if ca is None else str(ca)
     try:
         session = boto3.session.Session(region_name=region)
-        return session.client("s3", endpoint_url=endpoint, verify=verify, config=config)
+        client = session.client("s3", endpoint_url=endpoint, verify=verify, config=config)
     except BotoCoreError as error:
         raise explain(error, Place("", "", endpoint or "")) from error
     except ValueError as error:
         raise MalformedError(f"{endpoint}: not the URL of an S3 server") from error
+    Retries(patience or Patience()).watch(client)
+    return client
 
 
 class S3Store:
     """One bucket; an ``ObjectStore``. Any number of threads may use it at once."""
 
-    def __init__(self, bucket: str, client: S3Client) -> None:
+    def __init__(
+        self,
+        bucket: str,
+        client: S3Client,
+        *,
+        settings: ObjectSettings | None = None,
+        patience: Patience | None = None,
+    ) -> None:
         self._bucket = bucket
         self._client = client
+        self._patience = patience or Patience()
+        self._writer = Writer(
+            client=client, settings=settings or ObjectSettings(), patience=self._patience
+        )
         self._bucket_seen = False
 
     def head(self, key: str) -> StoredObject | None:
@@ -119,75 +145,58 @@ class S3Store:
 
     def read(self, key: str, offset: int, length: int) -> Iterator[bytes]:
         """Stream ``length`` bytes from ``offset``, going on where a connection broke."""
-        position, end, etag, failures = offset, offset + length, "", 0
         if length == 0:
             self._find(key)
-        while position < end:
-            body, etag = self._open(key, position, end, etag)
-            start = position
-            try:
-                with closing(body):
-                    while chunk := body.read(min(_CHUNK, end - position)):
-                        position += len(chunk)
-                        yield chunk
-                if position < end:  # the body ended too early, and yet as its length said
-                    raise IncompleteReadError(actual_bytes=position, expected_bytes=end)
-            except (HTTPClientError, IncompleteReadError) as error:
-                failures = 1 if position - start >= _CHUNK else failures + 1
-                if failures >= _ATTEMPTS:
-                    raise explain(error, self._place(key)) from error
+        yield from read_range(self._client, self._place(key), offset, length)
 
     def put(self, key: str, content: bytes) -> bool:
         """Store a small object under its own SHA-256, never over another."""
         parts = [Digest.of(content)]
         if self._holds(key, len(content), parts):
             return False
-        if self._put_new(key, io.BytesIO(content), parts[0]):
+        if self._put_new(key, content, parts[0]):
             return True
         self._require(key, len(content), parts)
         return False
 
     def replace(self, key: str, content: bytes) -> None:
         """Store a small object whatever is there: only for pointers such as ``current``."""
-        checksum = Digest.of(content).base64
         with told(self._place(key)):
-            self._client.put_object(
-                Bucket=self._bucket, Key=key, Body=content, ChecksumSHA256=checksum
-            )
+            self._writer.put(self._place(key), content, Digest.of(content))
 
-    def stage(
-        self,
-        key: str,
-        *,
-        size: int,
-        parts: Sequence[Digest],
-        open_part: OpenPart,
-        advance: Advance,
-    ) -> Staged:
-        """Bring an object so far that completing it makes it appear; four parts go at once."""
+    def begin(
+        self, key: str, *, size: int, parts: Sequence[Digest], note: Note = unnoted
+    ) -> Incoming:
+        """Look whether an object is there, and else begin to bring it, or go on with that."""
         if self._holds(key, size, parts):
-            return Staged()
+            return Standing()
         cut = tuple(zip(spans(size, part_size(size)), parts, strict=True))
         if len(cut) == 1:
-            return Staged(lambda: self._put_part(key, cut[0], open_part, advance))
-        upload = Multipart(self._client, self._place(key), cut, open_part, advance)
-        upload.send()
+            return Small(
+                name=str(self._place(key)),
+                span=cut[0][0],
+                put=partial(self._put_part, key, cut[0]),
+                note=note,
+            )
+        stands = partial(self._holds, key, size, parts)
+        return S3Incoming(self._writer, self._place(key), cut, stands, note)
 
-        def complete() -> None:
-            if not upload.complete():
-                self._require(key, size, parts)
-
-        return Staged(complete, upload.abandon)
+    def _put_part(
+        self, key: str, part: tuple[Span, Digest], pieces: Pieces, advance: Advance
+    ) -> bool:
+        span, digest = part
+        body = Body(pieces, span.length, advance, Tries(self._patience))
+        if self._put_new(key, body.as_stream() if span.length else b"", digest):
+            return True
+        self._require(key, span.length, [digest])
+        return False
 
     def checks_content(self, prefix: str) -> bool:
         """Say whether this store refuses bytes that differ from their checksum."""
         key = f"{prefix.rstrip('/')}/.bundle-check-{secrets.token_hex(8)}".lstrip("/")
-        wrong = Digest.of(b"right").base64
         try:
             with told(self._place(key)):
-                self._client.put_object(
-                    Bucket=self._bucket, Key=key, Body=b"wrong", ChecksumSHA256=wrong
-                )
+                self._writer.put(self._place(key), b"wrong", Digest.of(b"right"))
         except ContentError:
             return True
         self.delete(key)
@@ -204,48 +213,11 @@ class S3Store:
             raise NotFoundError(f"{self._place(key)}: no such object")
         return found
 
-    def _open(self, key: str, start: int, end: int, etag: str) -> tuple[StreamingBody, str]:
-        """Ask for a range, of the same object as before where ``etag`` names one."""
-        condition: Condition = {"IfMatch": etag} if etag else {}
-        try:
-            with told(self._place(key)):
-                found = self._client.get_object(
-                    Bucket=self._bucket, Key=key, Range=f"bytes={start}-{end - 1}", **condition
-                )
-        except LostError as error:
-            raise WorldError(f"{self._place(key)}: changed while it was read") from error
-        given = found.get("ContentRange", "the whole object")
-        if not given.startswith(f"bytes {start}-{end - 1}/"):
-            found["Body"].close()
-            raise WorldError(f"{self._place(key)}: asked for bytes {start}-{end - 1}, got {given}")
-        return found["Body"], found["ETag"]
-
-    def _put_part(
-        self, key: str, part: tuple[Span, Digest], open_part: OpenPart, advance: Advance
-    ) -> None:
-        """Send an object of one part."""
-        span, digest = part
-        with open_part(span) as content:
-            done = self._put_new(key, Body(content, advance).as_stream(), digest)
-        if not done:
-            self._require(key, span.length, [digest])
-
-    def _put_new(self, key: str, content: IO[bytes], digest: Digest) -> bool:
+    def _put_new(self, key: str, content: bytes | IO[bytes], digest: Digest) -> bool:
         """Store in one request; False where something is there."""
-
-        def write(condition: Condition) -> object:
-            content.seek(0)
-            return self._client.put_object(
-                Bucket=self._bucket,
-                Key=key,
-                Body=content,
-                ChecksumSHA256=digest.base64,
-                **condition,
-            )
-
         try:
             with told(self._place(key, f"part 1 of 1, expected {digest}")):
-                only_if_absent(write)
+                self._writer.put_new(self._place(key), content, digest)
         except LostError:
             return False
         return True

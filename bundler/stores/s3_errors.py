@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -37,6 +38,8 @@ _LOST = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "N
 NO_SUCH_KEY = frozenset({"NoSuchKey", "404", "NotFound"})
 
 _DENIED = frozenset({"AccessDenied", "AllAccessDisabled", "Forbidden", "403", "AccountProblem"})
+_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
+_SKEWED = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
 _REGION = "name the bucket's region in the target (s3.region) or in AWS_REGION"
 _BUCKET = "make the bucket, or correct its name or the endpoint"
 _FAILURES = {
@@ -65,6 +68,11 @@ _ACTIONS = {
     "DeleteObject": "s3:DeleteObject",
 }
 _S3 = Service(ca="s3.ca in the target", endpoint="s3.endpoint in the target")
+_SOURCE = Service(ca="--source-ca", endpoint="--source-endpoint")
+_SOURCE_HINTS = {
+    _REGION: "name the bucket's region: --source-region, or AWS_REGION",
+    _BUCKET: "correct the bucket's name, or name its server: --source-endpoint",
+}
 # In all; and in a row, since a page may be empty although it is not the last.
 _MAX_LISTED, _MAX_EMPTY_PAGES = 1_000_000, 100
 
@@ -78,12 +86,14 @@ class Place:
         key: The object's key or a prefix; empty for the bucket itself.
         endpoint: URL of the server.
         part: Which part of an object was sent, and its digest; empty for all other calls.
+        source: A release is read there: hints name the options for that, not the target's.
     """
 
     bucket: str
     key: str
     endpoint: str
     part: str = ""
+    source: bool = False
 
     @property
     def server(self) -> str:
@@ -98,7 +108,15 @@ class Place:
 
 
 class LostError(WorldError):
-    """Somebody else came between: look what is there now."""
+    """Somebody else came between: look what is there now.
+
+    Attributes:
+        may_be_ours: It was no first attempt: the one before may have been carried out.
+    """
+
+    def __init__(self, message: str, *, may_be_ours: bool, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.may_be_ours = may_be_ours
 
 
 def ending(
@@ -133,7 +151,8 @@ def told(place: Place) -> Iterator[None]:
     except (ClientError, BotoCoreError) as error:
         if isinstance(error, ClientError) and code_of(error) in _LOST:
             text = f"{place}: somebody else came between ({code_of(error)})"
-            raise LostError(text, hint="run again") from error
+            again = error.response.get("ResponseMetadata", {}).get("RetryAttempts", 0) > 0
+            raise LostError(text, may_be_ours=again, hint="run again") from error
         raise explain(error, place) from error
 
 
@@ -144,7 +163,7 @@ def explain(error: ClientError | BotoCoreError, place: Place) -> BundleError:
     inner = error.kwargs.get("error") if isinstance(error, HTTPClientError) else None
     if isinstance(inner, BundleError):
         return inner
-    return unanswered(error, str(place), place.server, _S3)
+    return unanswered(error, str(place), place.server, _SOURCE if place.source else _S3)
 
 
 def _refused(error: ClientError, place: Place) -> BundleError:
@@ -163,14 +182,32 @@ def _refused(error: ClientError, place: Place) -> BundleError:
         hint = "check the state of the KMS key that encrypts the bucket"
         return WorldError(f"{place}: KMS, not S3, refused: {code}: {message}", hint=hint)
     if code in REFUSALS:
-        reason, hint = REFUSALS[code]
-        return DeniedError(f"{place}: refused by {place.server}: {reason} ({code})", hint=hint)
+        return _not_known(error, code, place)
     if code in _FAILURES:
         reason, hint = _FAILURES[code]
+        hint = _SOURCE_HINTS.get(hint, hint) if place.source else hint
         return WorldError(f"{place}: {reason} at {place.server} ({code})", hint=hint)
     if code in NO_SUCH_KEY:
         return NotFoundError(f"{place}: no such object at {place.server}")
     return WorldError(f"{place}: {operation} failed at {place.server}: {code}: {message}")
+
+
+def _not_known(error: ClientError, code: str, place: Place) -> DeniedError:
+    reason, hint = REFUSALS[code]
+    if code in _EXPIRED:
+        hint += ", and run the same command again: what has arrived stays"
+    if code in _SKEWED:
+        reason += _clocks(error)
+    return DeniedError(f"{place}: refused by {place.server}: {reason} ({code})", hint=hint)
+
+
+def _clocks(error: ClientError) -> str:
+    """Say both clocks, as far as the server's answer tells them."""
+    said: dict[str, object] = dict(error.response.get("Error", {}))
+    headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    ours = said.get("RequestTime") or f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    theirs = said.get("ServerTime") or headers.get("date", "unknown")
+    return f": here {printable(str(ours))[:40]}, there {printable(str(theirs))[:40]}"
 
 
 def _no_role(message: str) -> DeniedError:

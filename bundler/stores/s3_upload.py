@@ -4,227 +4,226 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import io
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from itertools import islice
-from typing import IO, TYPE_CHECKING, BinaryIO, TypedDict, TypeVar, cast
+import hashlib
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from bundler.digest import Digest
-from bundler.errors import BundleError, ContentError
+from bundler.errors import WorldError
 from bundler.parts import Span
-from bundler.stores.aws_errors import code_of
-from bundler.stores.base import Advance, OpenPart
+from bundler.remote_object import RemoteObject
+from bundler.stores.base import Advance, Note, Pieces
+from bundler.stores.retry import Tries
+from bundler.stores.s3_body import Body
+from bundler.stores.s3_copy import CannotCopyError
 from bundler.stores.s3_errors import LostError, Place, told
+from bundler.stores.s3_unfinished import Wanted, find_unfinished, md5_of, proven_parts
+from bundler.stores.s3_writer import Writer, only_if_absent
 
 if TYPE_CHECKING:
-    from types_boto3_s3 import S3Client
     from types_boto3_s3.type_defs import CompletedPartTypeDef
 
-T = TypeVar("T")
-
-_THREADS = 4
-_UNFINISHED_READ = 8
+_LOOK_SECONDS = 20.0
+_ELSEWHERE = "another publisher sends it too"
 
 
-class Body:
-    """A request body: a stream that tells of each byte sent, and takes it back on a retry."""
+class S3Incoming:
+    """One object as a multipart upload; an ``Incoming``.
 
-    def __init__(self, content: BinaryIO, advance: Advance) -> None:
-        self._content = content
-        self._advance = advance
-        self._told = content.tell()
+    An upload that somebody left is joined; one that we cannot go on with stays, since somebody may
+    use it: only where the object stands complete, and right, the upload that we used is ended.
 
-    def read(self, size: int = -1) -> bytes:
-        """Read on."""
-        chunk = self._content.read(size)
-        self._told += len(chunk)
-        self._advance(len(chunk))
-        return chunk
-
-    def tell(self) -> int:
-        """Say how far it is read."""
-        return self._content.tell()
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go elsewhere; whatever lies behind that place counts as not yet sent."""
-        position = self._content.seek(offset, whence)
-        if position < self._told:
-            self._advance(position - self._told)
-            self._told = position
-        return position
-
-    def as_stream(self) -> IO[bytes]:
-        """Give it the type under which the client library takes it."""
-        return cast("IO[bytes]", self)
-
-
-class Condition(TypedDict, total=False):
-    """What a call is sent with, so that it is carried out only if that holds."""
-
-    IfMatch: str
-    IfNoneMatch: str
-
-
-def only_if_absent(write: Callable[[Condition], T]) -> T:
-    """Write on condition that the key is free, or without one where the server knows none."""
-    try:
-        return write({"IfNoneMatch": "*"})
-    except ClientError as error:
-        if code_of(error) != "NotImplemented":
-            raise
-    return write({})
-
-
-class Multipart:
-    """One object as a multipart upload: ``send`` its parts, then ``complete`` or ``abandon``."""
+    Attributes:
+        place: The object.
+        upload_id: The server's name for the upload.
+    """
 
     def __init__(
         self,
-        client: S3Client,
+        writer: Writer,
         place: Place,
         parts: Sequence[tuple[Span, Digest]],
-        open_part: OpenPart,
-        advance: Advance,
+        stands: Callable[[], bool],
+        note: Note,
     ) -> None:
-        self._client = client
-        self._place = place
-        self._parts = parts
-        self._open_part = open_part
-        self._advance = advance
-        self._upload_id = ""
-        self._began = False
-        self._etags: dict[int, str] = {}
-
-    def send(self) -> None:
-        """Send the parts that are not there yet.
-
-        An unfinished upload of the same key is joined where the server proves by checksum that it
-        holds parts of ours. An upload that we began and cannot go on with is abandoned; one that
-        somebody else began is left to them.
-        """
-        joined = self._join()
-        self._began = not joined
-        if self._began:
-            self._begin()
-        try:
-            self._etags = joined | self._send_missing(joined)
-        except (BundleError, OSError) as error:
-            self.abandon(refused=isinstance(error, ContentError))
-            raise
-
-    def complete(self) -> bool:
-        """Make the object appear; False where its key is taken, or the upload gone."""
-        try:
-            self._complete()
-        except LostError:
-            self.abandon(refused=True)
-            return False
-        return True
-
-    def abandon(self, *, refused: bool = False) -> None:
-        """Abort an upload that we began, unless the next run can join its parts.
+        """Join an unfinished upload, or begin one.
 
         Args:
-            refused: Its parts are of no use: abort it in any case.
+            writer: Makes objects.
+            place: The object.
+            parts: All of its parts.
+            stands: Says whether the object is there; raises ConflictError where another is.
+            note: Told of other publishers.
         """
-        if not self._began:
-            return
-        with contextlib.suppress(BundleError):  # the server is gone: its parts stay
-            if refused or not self._proven(self._upload_id):
-                self._abort()
-
-    def _join(self) -> dict[int, str]:
-        """Choose the unfinished upload that has most of our parts; their ETags by number."""
-        with told(self._place):
-            found = {upload_id: self._proven(upload_id) for upload_id in self._unfinished()}
-        if not any(found.values()):
-            return {}
-        self._upload_id = max(found, key=lambda upload_id: len(found[upload_id]))
-        return found[self._upload_id]
-
-    def _unfinished(self) -> list[str]:
-        """List uploads of this very key; none where we may not, or the server cannot."""
-        pages = self._client.get_paginator("list_multipart_uploads").paginate(
-            Bucket=self._place.bucket, Prefix=self._place.key
-        )
-        try:
-            every = (item for page in pages for item in page.get("Uploads", ()))
-            ours = (item["UploadId"] for item in every if item["Key"] == self._place.key)
-            return list(islice(ours, _UNFINISHED_READ))
-        except ClientError:
-            return []
-
-    def _proven(self, upload_id: str) -> dict[int, str]:
-        """Give the ETags of the parts that the server holds under our checksums, by number."""
-        wanted = {span.number: (span.length, digest.base64) for span, digest in self._parts}
-        pages = self._client.get_paginator("list_parts").paginate(
-            Bucket=self._place.bucket, Key=self._place.key, UploadId=upload_id
-        )
-        try:
-            every = [part for page in pages for part in page.get("Parts", ())]
-        except ClientError:
-            return {}
-        return {
-            part["PartNumber"]: part["ETag"]
-            for part in every
-            if wanted.get(part["PartNumber"]) == (part["Size"], part.get("ChecksumSHA256"))
-        }
-
-    def _begin(self) -> None:
-        with told(self._place):
-            begun = self._client.create_multipart_upload(
-                Bucket=self._place.bucket, Key=self._place.key, ChecksumAlgorithm="SHA256"
+        self.place = place
+        self._writer = writer
+        self._client = writer.client
+        self._wanted: Wanted = {span.number: (span, digest) for span, digest in parts}
+        self._stands = stands
+        self._note = note
+        self._lock = threading.Lock()
+        self._done = False
+        self._sending: set[int] = set()
+        self._looked = writer.patience.clock()
+        left = find_unfinished(self._client, place, self._wanted)
+        self._etags = dict(left.proven) if left else {}
+        # With SSE-KMS an ETag is no MD5.
+        self._likely = dict(left.likely) if left and not writer.settings.kms_key else {}
+        if left is None:
+            with told(place):
+                self.upload_id = writer.begin(place)
+        else:
+            self.upload_id = left.upload_id
+            there = len(left.proven) + len(left.likely)
+            note(
+                f"{place}: goes on with an upload that was begun at "
+                f"{left.begun:%Y-%m-%d %H:%M:%S} UTC: {there} of {len(parts)} parts are there"
             )
-        self._upload_id = begun["UploadId"]
 
-    def _send_missing(self, sent: Mapping[int, str]) -> dict[int, str]:
-        missing = [(span, digest) for span, digest in self._parts if span.number not in sent]
-        with ThreadPoolExecutor(_THREADS) as threads:
-            jobs = {threads.submit(self._send_part, *part): part[0].number for part in missing}
-            try:
-                return {jobs[job]: job.result() for job in as_completed(jobs)}
-            finally:
-                threads.shutdown(wait=False, cancel_futures=True)
+    @property
+    def missing(self) -> Sequence[Span]:
+        """What is still to be sent, in order."""
+        return tuple(span for n, (span, _) in self._wanted.items() if n not in self._etags)
 
-    def _send_part(self, span: Span, digest: Digest) -> str:
-        part = f"part {span.number} of {len(self._parts)}, expected {digest}"
-        place = dataclasses.replace(self._place, part=part)
-        with self._open_part(span) as content, told(place):
+    def send(self, span: Span, pieces: Pieces, advance: Advance) -> None:
+        """Bring one part, unless the server turns out to hold it."""
+        etag = self._likely.pop(span.number, None)
+        if etag is not None and _md5(pieces) == md5_of(etag):
+            self._etags[span.number] = etag
+            advance(span.length)
+            return
+
+        def put(digest: Digest) -> str:
+            body = Body(pieces, span.length, advance, Tries(self._writer.patience))
             done = self._client.upload_part(
-                Bucket=self._place.bucket,
-                Key=self._place.key,
-                UploadId=self._upload_id,
+                Bucket=self.place.bucket,
+                Key=self.place.key,
+                UploadId=self.upload_id,
                 PartNumber=span.number,
-                Body=Body(content, self._advance).as_stream(),
+                Body=body.as_stream(),
                 ChecksumSHA256=digest.base64,
             )
-        return done["ETag"]
+            self._writer.require_encrypted(self.place, done)
+            return done["ETag"]
+
+        self.bring(span, put)
+
+    def copy(self, span: Span, source: RemoteObject, offset: int, advance: Advance) -> bool:
+        """Have the server take one part from an object that it holds, and prove it."""
+
+        def put(digest: Digest) -> str:
+            done = self._writer.copying.copy_part(
+                self._client, self.place, self.upload_id, (span, digest), (source, offset)
+            )
+            self._writer.require_encrypted(self.place, done)
+            return done["CopyPartResult"]["ETag"]
+
+        try:
+            self.bring(span, put)
+        except CannotCopyError as error:
+            if error.news:
+                self._note(error.news)
+            return False
+        advance(span.length)
+        return True
+
+    def bring(self, span: Span, put: Callable[[Digest], str]) -> None:
+        """Bring one part by a call of its own, unless it is there by now.
+
+        Args:
+            span: The part.
+            put: Makes the call, given the part's digest, and gives its ETag; what it raises of the
+                client library is told in our words.
+        """
+        self._look_around()
+        if self._done or span.number in self._etags:
+            return
+        digest = self._wanted[span.number][1]
+        part = f"part {span.number} of {len(self._wanted)}, expected {digest}"
+        self._sending.add(span.number)
+        try:
+            with told(dataclasses.replace(self.place, part=part)):
+                self._etags[span.number] = put(digest)
+        except LostError as error:
+            self._settle(error)
+
+    def complete(self) -> None:
+        """Make the object appear, unless it stands there by now."""
+        if self._done:
+            return
+        if self._stands():
+            self._settle(None)
+            return
+        try:
+            self._complete()
+        except LostError as error:
+            self._settle(error)
 
     def _complete(self) -> None:
         parts: list[CompletedPartTypeDef] = [
-            {
-                "PartNumber": span.number,
-                "ETag": self._etags[span.number],
-                "ChecksumSHA256": digest.base64,
-            }
-            for span, digest in self._parts
+            {"PartNumber": number, "ETag": self._etags[number], "ChecksumSHA256": digest.base64}
+            for number, (_, digest) in self._wanted.items()
         ]
-        with told(self._place):
-            only_if_absent(
+        with told(self.place):
+            done = only_if_absent(
                 lambda condition: self._client.complete_multipart_upload(
-                    Bucket=self._place.bucket,
-                    Key=self._place.key,
-                    UploadId=self._upload_id,
+                    Bucket=self.place.bucket,
+                    Key=self.place.key,
+                    UploadId=self.upload_id,
                     MultipartUpload={"Parts": parts},
                     **condition,
                 )
             )
+        self._writer.require_encrypted(self.place, done)
 
-    def _abort(self) -> None:
-        with contextlib.suppress(ClientError, BotoCoreError):  # an earlier error matters more
+    def _settle(self, lost: LostError | None) -> None:
+        """The upload is gone, or the key taken: the same content there is success.
+
+        Args:
+            lost: How we learnt of it; None where we looked.
+
+        Raises:
+            ConflictError: Another object is there.
+            WorldError: None is.
+        """
+        with self._lock:
+            if self._done:
+                return
+            if lost is not None and not self._stands():
+                raise WorldError(
+                    f"{self.place}: its unfinished upload was ended by somebody else",
+                    hint="run again; what arrived of other objects stays",
+                ) from lost
+            self._done = True
+        if lost is None or not lost.may_be_ours:
+            self._note(f"{self.place}: {_ELSEWHERE}, and has completed it")
+        self._end()
+
+    def _look_around(self) -> None:
+        """See from time to time what others brought: they may go on with the same upload."""
+        now = self._writer.patience.clock()
+        with self._lock:
+            if now - self._looked < _LOOK_SECONDS:
+                return
+            self._looked = now
+        found = proven_parts(self._client, self.place, self._wanted, self.upload_id) or {}
+        theirs = found.keys() - self._etags.keys() - self._sending
+        if theirs:
+            self._etags |= {number: found[number] for number in theirs}
+            self._note(f"{self.place}: {_ELSEWHERE}: {len(theirs)} parts came from elsewhere")
+
+    def _end(self) -> None:
+        with contextlib.suppress(ClientError, BotoCoreError):  # nobody needs it any more
             self._client.abort_multipart_upload(
-                Bucket=self._place.bucket, Key=self._place.key, UploadId=self._upload_id
+                Bucket=self.place.bucket, Key=self.place.key, UploadId=self.upload_id
             )
+
+
+def _md5(pieces: Pieces) -> str:
+    whole = hashlib.md5(usedforsecurity=False)
+    for piece in pieces():
+        whole.update(piece)
+    return whole.hexdigest()

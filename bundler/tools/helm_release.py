@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,12 +53,7 @@ class HelmRelease:
 
     def installed(self) -> Installed | None:
         """Say what is installed; None where there is nothing."""
-        try:
-            history = _list(self._run(["history", self.name, "--max=20", "--output=json"]))
-        except ToolFailedError as error:
-            if _NOT_FOUND in error.stderr:
-                return None
-            raise explained(error) from error
+        history = self._history()
         if not history:
             return None
         newest = history[-1]
@@ -71,6 +66,19 @@ class HelmRelease:
                 (_revision(r) for r in history if r.get("status") in _GOOD), default=None
             ),
         )
+
+    def revisions(self) -> Iterator[Installed]:
+        """Give what Helm still keeps of each revision, the newest first; values are read lazily."""
+        history = self._history()
+        good = max((_revision(r) for r in history if r.get("status") in _GOOD), default=None)
+        for entry in reversed(history):
+            yield Installed(
+                revision=_revision(entry),
+                status=str(entry.get("status")),
+                chart=str(entry.get("chart")),
+                values=self._values(_revision(entry)),
+                last_good=good,
+            )
 
     def upgrade(self, chart: Path, values: Path) -> None:
         """Install a chart or bring the release to it; does not wait for pods.
@@ -92,9 +100,19 @@ class HelmRelease:
         except ToolFailedError as error:
             raise explained(error) from error
 
-    def _values(self) -> Mapping[str, object]:
+    def _history(self) -> list[dict[str, object]]:
+        """Read the revisions, the newest last; none where there is no such release."""
         try:
-            text = self._run(["get", "values", self.name, "--output=json"])
+            return _list(self._run(["history", self.name, "--max=20", "--output=json"]))
+        except ToolFailedError as error:
+            if _NOT_FOUND in error.stderr:
+                return []
+            raise explained(error) from error
+
+    def _values(self, revision: int | None = None) -> Mapping[str, object]:
+        which = [] if revision is None else [f"--revision={revision}"]
+        try:
+            text = self._run(["get", "values", self.name, *which, "--output=json"])
         except ToolFailedError as error:
             raise explained(error) from error
         value = _parsed(text)

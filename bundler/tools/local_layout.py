@@ -7,7 +7,7 @@ import errno
 import json
 import shutil
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Protocol
@@ -25,6 +25,8 @@ _INDEX, _VERSION = "index.json", "oci-layout"
 _DOCKER_INDEX = "manifest.json"
 _REF_NAME = "org.opencontainers.image.ref.name"
 _MAX_MEMBERS = 100_000
+# Shown in a hint.
+_MAX_NAMES = 5
 NAME = "image"
 
 
@@ -82,12 +84,12 @@ class LocalLayout:
     def _find(self) -> Digest:
         index = self._table(_INDEX)
         self._table(_VERSION).choice("imageLayoutVersion", ("1.0.0",))
-        found = [item for item in index.tables("manifests") if self._is_named(item)]
+        found = self._named(index.tables("manifests"))
         if not found:
             wanted = f"an image named {self._tag!r}" if self._tag else "an image"
             raise NotFoundError(
                 f"{printable(self._name)}: expected {wanted} there, found none",
-                hint="check its name and tag: index.json has the names",
+                hint=f"named there: {_names(index.tables('manifests'))}",
             )
         if len(found) > 1:
             index.refuse(
@@ -95,10 +97,13 @@ class LocalLayout:
             )
         return found[0].parse("digest", Digest.parse)
 
-    def _is_named(self, descriptor: Table) -> bool:
+    def _named(self, descriptors: Sequence[Table]) -> Sequence[Table]:
+        """Give those of our tag; some tools write the image's whole name before the tag."""
         if self._tag is None:
-            return True
-        return descriptor.table("annotations").text(_REF_NAME, "") == self._tag
+            return descriptors
+        named = [(item, _name(item)) for item in descriptors]
+        exact = [item for item, name in named if name == self._tag]
+        return exact or [item for item, name in named if name.endswith(f":{self._tag}")]
 
     def _config(self, manifest: Digest) -> bytes:
         table = read_json(
@@ -191,6 +196,16 @@ def _missing(source: LayoutSource | ArchiveSource, expected: str) -> NotFoundErr
         f"{printable(str(source))}: expected {expected}",
         hint="correct the path; in a release spec it is relative to the spec's directory",
     )
+
+
+def _name(descriptor: Table) -> str:
+    return descriptor.table("annotations").text(_REF_NAME, "")
+
+
+def _names(descriptors: Sequence[Table]) -> str:
+    names = [printable(name[:200]) for item in descriptors if (name := _name(item))]
+    more = len(names) - _MAX_NAMES
+    return ", ".join(names[:_MAX_NAMES]) + f" and {more} more" * (more > 0) or "nothing"
 
 
 def _present(file: IO[bytes] | None, name: str) -> IO[bytes]:

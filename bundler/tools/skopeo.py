@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.digest import Digest
-from bundler.errors import ToolError, ToolFailedError, ToolTimeoutError, WorldError, printable
+from bundler.errors import (
+    DeniedError,
+    ToolError,
+    ToolFailedError,
+    ToolTimeoutError,
+    WorldError,
+    printable,
+)
 from bundler.process import Run, run
 from bundler.source import ArchiveSource, Fetched, Platform, RegistrySource, Resolved, Source
 from bundler.tools.image_index import ImageReader, is_docker_typed, resolve, tree_of
@@ -32,6 +39,10 @@ _CONVERT = "--format=oci"
 _COPY_SECONDS = 12 * 3600.0
 # A look-up brings at most 4 MiB; what skopeo waits for by itself, it waits for minutes.
 _INSPECT_SECONDS = 120.0
+_PUSH_LOGIN_HINT = (
+    "give a login with `--registry-user` or the target's `registry.authFile`, or ask for the right "
+    "to push there"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +162,10 @@ class Skopeo:
         flags = [_KEEP_DIGESTS, *_flags("dest-", authfile, cert_dir, plain_http)]
         source = f"oci-archive:{_plain_path(archive)}"
         target = f"docker://{destination}"
-        return self._copy(flags, source, target, scratch=scratch, what=target)
+        try:
+            return self._copy(flags, source, target, scratch=scratch, what=target)
+        except DeniedError as error:
+            raise DeniedError(str(error), hint=_PUSH_LOGIN_HINT) from error
 
     def _copy(
         self, flags: list[str], source: str, target: str, *, scratch: Path, what: str

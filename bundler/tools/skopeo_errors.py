@@ -14,6 +14,7 @@ from bundler.errors import (
     WorldError,
     printable,
 )
+from bundler.source import LOGIN_HINT
 
 _MESSAGE = re.compile(r'level=(?:fatal|error) msg="((?:[^"\\]|\\.)*)"')
 
@@ -65,7 +66,7 @@ _CAUSES = (
         ),
         DeniedError,
         "the registry does not let us",
-        "log in with `skopeo login`, or ask for the right to this repository",
+        f"{LOGIN_HINT}; some registries answer so, too, for what they do not have",
     ),
     _Cause(
         ("server gave http response to https client",),
@@ -106,6 +107,13 @@ def explained(error: ToolFailedError | ToolTimeoutError, what: str) -> WorldErro
     lower = message.lower()
     for cause in _CAUSES:
         if any(word in lower for word in cause.words):
-            detail = printable(message.rsplit(": ", 1)[-1].strip()[:200])
+            detail = printable(_detail(message, cause)[:200])
             return cause.kind(f"{printable(what)}: {cause.problem} ({detail})", hint=cause.hint)
     return ToolError(f"{printable(what)}: skopeo failed: {printable(message[:1000])}")
+
+
+def _detail(message: str, cause: _Cause) -> str:
+    """Give the last piece that tells the cause: what follows may be of another registry."""
+    pieces = message.split(": ")
+    told = (piece for piece in reversed(pieces) if any(w in piece.lower() for w in cause.words))
+    return next(told, pieces[-1]).strip(" ()[]")

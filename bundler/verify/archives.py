@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bundler.archive.bundle import open_bundle
 from bundler.archive.bundle_reader import bad_slices
 from bundler.archive.checkpoint import check_parts, check_structure
+from bundler.archive.checkpoint_frame import frame_faults
 from bundler.archive.files import read_limited
 from bundler.archive.kinds import DIRECTORY, FILE, kind_of
 from bundler.archive.trouble import blaming
 from bundler.archive.volume_names import parse_volume_name
 from bundler.archive.volumes import Place, VolumeSet, find_volumes, open_place
 from bundler.digest import Digest
-from bundler.errors import ContentError
+from bundler.errors import ContentError, MediumError
 from bundler.faults import Fault
 from bundler.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Bundle, Checkpoint, Manifest
 from bundler.release import TrustedRelease, is_additive
+from bundler.remote_object import RemoteObject
 from bundler.sums import SUMS_NAME
 from bundler.verify.report import Findings
 from bundler.verify.scope import archive_of
@@ -57,23 +60,48 @@ def check_release_directory(
     _list_foreign(directory, manifest, findings)
 
 
+def check_release_in_bucket(release: TrustedRelease, findings: Findings) -> None:
+    """Compare every archive of a release that lies in a bucket, where it lies.
+
+    Raises:
+        MalformedError: An archive is there in volumes.
+    """
+    manifest = release.manifest
+    for name, (size, _) in manifest.archives.items():
+        if findings.scope.archive not in {None, name}:
+            continue
+        found = release.place(name)
+        if isinstance(found, RemoteObject):
+            _check_whole(found, found.size, manifest, findings)
+        else:
+            must = name in {manifest.bundle.archive, findings.scope.archive}
+            findings.add_absent(name, size, fault=must)
+    _name_foreign(dict.fromkeys(release.files.names(), "an object"), manifest, findings)
+
+
 def check_archive(path: Path, manifest: Manifest, findings: Findings) -> None:
     """Compare one archive, whose file name the manifest has: its structure and every byte."""
-    name = path.name
-    size, _ = manifest.archives[name]
     with blaming(path):
         found = path.lstat()
     kind = kind_of(found.st_mode)
     if kind != FILE:
-        findings.faults.append(Fault(archive=name, expected=FILE, got=kind))
+        findings.faults.append(Fault(archive=path.name, expected=FILE, got=kind))
         return
-    whole = found.st_size == size  # asked once: whoever opens it now holds it to the signed size
+    # Asked for once: whoever opens it now holds it to the signed size.
+    _check_whole(path, found.st_size, manifest, findings)
+
+
+def _check_whole(place: Path | RemoteObject, found: int, manifest: Manifest, to: Findings) -> None:
+    """Compare an archive that is one file or object of ``found`` bytes."""
+    size, _ = manifest.archives[place.name]
+    archive = archive_of(manifest, place.name)
+    whole = found == size
     if not whole:
-        expected, got = f"{size} bytes", f"{found.st_size} bytes"
-        findings.faults.append(Fault(archive=name, expected=expected, got=got))
-    if name != manifest.bundle.archive or whole:  # else where anything lies in it cannot be said
-        findings.faults += _check_content(path, archive_of(manifest, name), findings, whole=whole)
-    _add_checked(archive_of(manifest, name), found.st_size, findings)
+        expected, got = f"{size} bytes", f"{found} bytes"
+        to.faults.append(Fault(archive=place.name, expected=expected, got=got))
+    if isinstance(archive, Checkpoint) or whole:  # else where anything lies in it cannot be said
+        to.faults += _check_content(place, archive, to, whole=whole)
+    _add_checked(archive, found, to)
 
 
 def check_volumes(found: VolumeSet, manifest: Manifest, findings: Findings) -> None:
@@ -100,6 +128,10 @@ def _add_checked(archive: Checkpoint | Bundle, size: int, findings: Findings) ->
 def _list_foreign(directory: Path, manifest: Manifest, findings: Findings) -> None:
     with blaming(directory):
         kinds = {path.name: kind_of(path.lstat().st_mode) for path in directory.iterdir()}
+    _name_foreign(kinds, manifest, findings)
+
+
+def _name_foreign(kinds: Mapping[str, str], manifest: Manifest, findings: Findings) -> None:
     for name, kind in sorted(kinds.items()):
         volume = parse_volume_name(name)
         signed = name in {*manifest.archives, SUMS_NAME, MANIFEST_NAME}
@@ -129,8 +161,7 @@ def _check_content(
     if not whole:
         if findings.scope.quick:
             return []
-        with open_place(place, partly=True) as reader:
-            return [fault for _, fault in bad_slices(reader, archive, findings.emit)]
+        return _bad_slices(place, archive, findings)
     return _check_bundle(place, archive, findings)
 
 
@@ -147,25 +178,50 @@ def _check_bundle(place: Place, bundle: Bundle, findings: Findings) -> list[Faul
                 reader.check_structure()
                 reader.check_images(findings.images)
             return faults
-    except ContentError as error:
-        return [_structure_fault(bundle.archive, error)]
+    except (ContentError, MediumError) as error:
+        # What it cannot be opened by is damaged; elsewhere more may be.
+        bad = [] if scope.quick else _bad_slices(place, bundle, findings)
+        return bad or [_structure_fault(bundle.archive, error)]
+
+
+def _bad_slices(place: Place, bundle: Bundle, findings: Findings) -> list[Fault]:
+    with open_place(place, partly=True) as reader:
+        return [fault for _, fault in bad_slices(reader, bundle, findings.emit)]
 
 
 def _check_checkpoint(
     place: Place, checkpoint: Checkpoint, findings: Findings, *, whole: bool
 ) -> list[Fault]:
-    faults, scope = [], findings.scope
-    if whole:
-        try:
-            check_structure(place, checkpoint)
-        except ContentError as error:
-            faults.append(_structure_fault(checkpoint.archive, error))
+    faults, scope = _check_frame(place, checkpoint, whole=whole), findings.scope
     if scope.quick:
         return faults
     files = None if scope.path is None else {scope.path}
     return faults + check_parts(place, checkpoint, emit=findings.emit, files=files)
 
 
-def _structure_fault(archive: str, error: ContentError) -> Fault:
-    told = str(error).removeprefix(archive).removeprefix(":").strip()
-    return Fault(archive=archive, expected="the structure that was signed", got=f"another: {told}")
+def _check_frame(place: Place, checkpoint: Checkpoint, *, whole: bool) -> list[Fault]:
+    problem = None
+    try:
+        if whole:
+            check_structure(place, checkpoint)
+            return []
+    except (ContentError, MediumError) as error:
+        problem = error
+    with open_place(place, partly=True) as reader:
+        faults = frame_faults(reader, checkpoint)
+    if problem is None:
+        return faults
+    if not faults:
+        return [_structure_fault(checkpoint.archive, problem)]
+    first, *others = faults
+    why = f"{first.got} ({_told(checkpoint.archive, problem)})"
+    return [replace(first, got=why), *others]
+
+
+def _structure_fault(archive: str, error: ContentError | MediumError) -> Fault:
+    got = f"another: {_told(archive, error)}"
+    return Fault(archive=archive, expected="the structure that was signed", got=got)
+
+
+def _told(archive: str, error: ContentError | MediumError) -> str:
+    return str(error).removeprefix(archive).removeprefix(":").strip()

@@ -10,7 +10,7 @@ from pathlib import Path
 from bundler.archive.bundle_files import BundleFiles, ExtractedBundle, open_bundle_files
 from bundler.archive.bundle_reader import BundleReader
 from bundler.charts.archive import MAX_ARCHIVE_BYTES
-from bundler.charts.own import REGISTRY, own_images
+from bundler.charts.own import REGISTRY, STAND_INS, own_images
 from bundler.charts.rendering import ChartRenderer
 from bundler.charts.third_party import CarriedChart, find_images
 from bundler.closure import Link, by_source, link, missing
@@ -205,6 +205,7 @@ class _Looking:
             for file in self._manifest.bundle.files
             if file.path.startswith(top)
         }
+        self.notes.append(f"chart {chart.name}: {STAND_INS}")
         named = own_images(files, charts=self._charts, scratch=self._scratch, name=chart.name)
         known = {f"{REGISTRY}/{image.tag}": image for image in self._manifest.running}
         links = link(named, known.get)

@@ -15,9 +15,15 @@ from bundler.errors import ContentError, MalformedError, StaleError, printable
 from bundler.events import Emit, ignore
 from bundler.manifest import MANIFEST_NAME, Manifest
 from bundler.release import TrustedRelease, check_expiry, find_release, open_release, shown
+from bundler.release_files import ReleaseFiles
 from bundler.signing.keys import PublicKey
 from bundler.sums import SUMS_NAME
-from bundler.verify.archives import check_archive, check_release_directory, check_volumes
+from bundler.verify.archives import (
+    check_archive,
+    check_release_directory,
+    check_release_in_bucket,
+    check_volumes,
+)
 from bundler.verify.extracted import (
     check_extracted_bundle,
     check_extracted_checkpoint,
@@ -31,7 +37,7 @@ EXTRACTED_BUNDLE, EXTRACTED_CHECKPOINT = "extracted bundle", "extracted checkpoi
 
 
 def verify_path(
-    path: Path,
+    path: Path | ReleaseFiles,
     keys: Sequence[PublicKey],
     *,
     now: str,
@@ -51,7 +57,7 @@ def verify_path(
 
     Args:
         path: A release directory, a bundle or checkpoint archive, a volume of one, or a directory
-            that one was extracted to.
+            that one was extracted to; or a release's files wherever they lie.
         keys: Whom to trust: keys that did not come with the release.
         now: UTC seconds, as ``2026-11-01T00:00:00Z``, to judge the release's expiry by.
         release_dir: Where SHA256SUMS, its signatures and MANIFEST.json lie; where not given, in
@@ -74,7 +80,8 @@ def verify_path(
             extracted from one too; or the manifest contradicts an archive that is as it was signed.
         WorldError: Something cannot be read.
     """
-    release = open_release(find_release(path, release_dir), keys)
+    where = path if isinstance(path, ReleaseFiles) else find_release(path, release_dir)
+    release = open_release(where, keys)
     expired = judge_expiry(release.manifest, now, allow_expired=allow_expired)
     scope = read_scope(only, release.manifest, quick=quick)
     findings = Findings(
@@ -84,10 +91,14 @@ def verify_path(
         images=release.manifest.images,
         emit=emit,
     )
-    kind = kind_of_path(path, release.manifest)
-    _check(path, kind, release, findings, elsewhere)
+    kind = RELEASE
+    if isinstance(path, Path):
+        kind = kind_of_path(path, release.manifest)
+        _check(path, kind, release, findings, elsewhere)
+    else:
+        check_release_in_bucket(release, findings)
     return Report(
-        path=shown(path),
+        path=shown(path) if isinstance(path, Path) else path.shown(),
         kind=kind,
         release=release.manifest.release.directory,
         signatures=release.signatures,

@@ -100,7 +100,7 @@ class _Run:
             found.append(Fault(archive=archive.archive, expected=expected, got=got))
         if any(True for _ in self._pieces(1)):
             found.append(self._size_fault("more"))
-        self._emit(Finished(archive.archive))
+        self._emit(Finished(archive.archive, wrong=bool(found)))
         return found
 
     def _pieces(self, length: int) -> Iterator[memoryview]:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from tests.bench import ecr_native, fetch, push
+from tests.bench import build, bundle, ecr_native, fetch, push, size, upload, verify
 
 BENCHMARKS: dict[str, Callable[[Sequence[str]], int]] = {
+    "build": build.main,
+    "verify": verify.main,
+    "bundle": bundle.main,
+    "upload": upload.main,
+    "fetch": fetch.main,
+    "size": size.main,
     "push": push.main,
     "ecr-native": ecr_native.main,
-    "fetch": fetch.main,
 }
 
 

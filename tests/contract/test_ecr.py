@@ -216,9 +216,11 @@ def test_a_login_that_expires_in_the_middle_is_renewed(atlas: Site, status: int)
 
 def test_a_login_that_is_refused_for_good_is_given_up_soon(atlas: Site) -> None:
     atlas.front.quirks.login_requests = 0
-    with pytest.raises(DeniedError):
+    with pytest.raises(DeniedError) as caught:
         send(atlas.registry(), b"layer")
     assert len(atlas.front.requests) < 12
+    source = f"user 'AWS' from GetAuthorizationToken of {atlas.front.url}"
+    assert str(caught.value).endswith(f"; login: {source}")
 
 
 @pytest.mark.parametrize(("status", "after"), [(429, None), (429, "1"), (503, None)])

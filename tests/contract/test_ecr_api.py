@@ -18,9 +18,17 @@ import boto3
 import pytest
 from types_boto3_ecr import ECRClient
 
-from bundler.errors import BundleError, DeniedError, MalformedError, NotFoundError, WorldError
+from bundler.digest import Digest
+from bundler.errors import (
+    BundleError,
+    ConflictError,
+    DeniedError,
+    MalformedError,
+    NotFoundError,
+    WorldError,
+)
 from bundler.events import Event, Finished, Started
-from bundler.publish.plan import Kind, State, Step
+from bundler.publish.plan import Kind, Plan, State, Step, require_no_conflicts
 from bundler.publish.repositories import create_repositories, plan_repositories
 from bundler.stores import ecr_client
 from bundler.stores.base import MissingRepository
@@ -649,7 +657,7 @@ class TestPlan:
     def test_repositories_are_planned_and_made(self, moto: Aws, client: ECRClient) -> None:
         client.create_repository(repositoryName="team/docs")
         repositories = at(moto, host=f"{HOST}/team").repositories
-        steps = list(plan_repositories(repositories, ["atlas", "docs", "atlas"]))
+        steps = list(plan_repositories(repositories, ["atlas", "docs", "atlas"], HOST))
         assert [(step.name, step.state) for step in steps] == [
             ("atlas", State.TO_DO),
             ("docs", State.PRESENT),
@@ -668,20 +676,38 @@ class TestPlan:
 
     def test_without_create_the_plan_names_the_command(self, moto: Aws, client: ECRClient) -> None:
         repositories = at(moto, EcrTarget(create=False, immutable_tags=True)).repositories
-        [step] = plan_repositories(repositories, ["atlas"])
+        [step] = plan_repositories(repositories, ["atlas"], HOST)
         assert step.state is State.CONFLICT
         assert "registry.ecr.create is false" in step.detail
-        assert "aws ecr create-repository --region us-east-1" in step.detail
-        assert "--repository-name atlas --image-tag-mutability IMMUTABLE" in step.detail
+        assert "aws ecr create-repository --region us-east-1" in step.command
+        assert "--repository-name atlas --image-tag-mutability IMMUTABLE" in step.command
+
+    def test_without_create_each_conflict_is_a_line_and_each_command_is_told_once(
+        self, moto: Aws, client: ECRClient
+    ) -> None:
+        repositories = at(moto, EcrTarget(create=False)).repositories
+        names = ["atlas", "docs", "downloader"]
+        steps = tuple(plan_repositories(repositories, names, HOST))
+        plan = Plan(release="demo-1.0.0", manifest=Digest.of(b""), steps=steps)
+        with pytest.raises(ConflictError) as caught:
+            require_no_conflicts(plan)
+        first, *lines = str(caught.value).splitlines()
+        assert first == "3 conflicts:"
+        assert [line.partition(":")[0] for line in lines] == [f"repository {n}" for n in names]
+        remedy, *commands = str(caught.value.hint).splitlines()
+        assert "nothing was sent" in remedy
+        assert [line.rpartition(" ")[2] for line in commands] == names
+        assert told(caught.value).count("create-repository") == len(names)
 
     def test_what_comes_by_itself_is_not_to_do(self, scripted: Scripted) -> None:
         TestTemplates().answering(scripted, [{"prefix": "ROOT", "appliedFor": ["CREATE_ON_PUSH"]}])
-        steps = list(plan_repositories(scripted.open().repositories, ["atlas"]))
+        steps = list(plan_repositories(scripted.open().repositories, ["atlas"], HOST))
         assert steps == [
             Step(
                 kind=Kind.REPOSITORY,
                 name="atlas",
                 state=State.PRESENT,
                 detail="template ROOT makes it",
+                place=f"{HOST}/atlas",
             )
         ]

@@ -101,8 +101,9 @@ class TestTlsAndPassword(_Real):
 
     def test_a_wrong_password_is_refused_and_not_shown(self, real: rehearsal.Registry) -> None:
         wrong = GivenLogin(Login(real.username, "not-the-password"))
-        with pytest.raises(DeniedError, match="refused the login that we have") as caught:
+        with pytest.raises(DeniedError, match="refused the login ") as caught:
             opened(real, logins=wrong).manifest("atlas", "1.0.0")
+        assert f"; login: user {real.username!r} of --registry-user" in str(caught.value)
         assert "not-the-password" not in told(caught.value)
         assert "not-the-password" not in repr(wrong)
 

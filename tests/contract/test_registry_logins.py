@@ -17,7 +17,8 @@ import pytest
 
 from bundler.digest import Digest
 from bundler.errors import DeniedError, MalformedError, NotFoundError, WorldError
-from bundler.stores.login import Credential, GivenLogin, IdentityToken, Login, find_login
+from bundler.stores.login import Credential, GivenLogin, IdentityToken, Login
+from bundler.stores.login_files import find_login
 from bundler.stores.opening import open_logins
 from tests.contract.registry_contract import blob_of
 from tests.contract.scripted_registry import Reply, Scripted, Seen, serving, told
@@ -49,6 +50,7 @@ class Renewable:
     password: int = 1
     renewals: int = 0
     last: int = 9
+    source: str = "user 'me' of a test"
 
     def current(self) -> Credential:
         return Login("me", str(self.password))
@@ -123,7 +125,7 @@ class TestPasswords:
         self, scripted: Scripted, logins: GivenLogin | Renewable
     ) -> None:
         scripted.script = lambda seen: asks_for_password(seen, lambda _: False)
-        with pytest.raises(DeniedError, match="refused the login that we have") as caught:
+        with pytest.raises(DeniedError, match=r"refused the login .*; login: user 'me' ") as caught:
             scripted.open(logins).manifest("atlas", "1.0.0")
         assert "pass:word" not in told(caught.value)
         assert len(scripted.seen) <= 3
@@ -156,7 +158,7 @@ class TestPasswords:
         scripted.script = lambda seen: (
             Reply(status=403) if seen.login else asks_for_password(seen, bool)
         )
-        with pytest.raises(DeniedError, match="refused the login that we have"):
+        with pytest.raises(DeniedError, match=r"refused the login .*; login: user 'me' "):
             scripted.open(logins).blob_size("atlas", DIGEST)
         assert len(scripted.seen) <= 3
 
@@ -657,6 +659,42 @@ class TestFiles:
         with pytest.raises(DeniedError) as caught:
             scripted.open(open_logins(scripted.address, authfile=authfile)).manifest("atlas", "1")
         assert f"skopeo login --authfile {authfile} {scripted.address}" in told(caught.value)
+        for way in ("--registry-user", "registry.authFile", "registry.ecr"):
+            assert way in str(caught.value.hint)
+
+    @pytest.mark.parametrize("by_helper", [False, True])
+    def test_a_refused_login_is_named_with_its_user_and_where_it_came_from(
+        self,
+        scripted: Scripted,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        by_helper: bool,
+    ) -> None:
+        authfile = write_login(tmp_path, scripted.address, "me", "secret-word")
+        source = f"user 'me' from {authfile}"
+        if by_helper:
+            helper = tmp_path / "docker-credential-ours"
+            helper.write_text('#!/bin/sh\necho \'{"Username": "you", "Secret": "secret-word"}\'\n')
+            helper.chmod(0o755)
+            monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+            authfile.write_text(json.dumps({"credHelpers": {scripted.address: "ours"}}))
+            source = f"user 'you' from docker-credential-ours, which {authfile} names"
+        scripted.script = lambda seen: asks_for_password(seen, lambda _: False)
+        with pytest.raises(DeniedError) as caught:
+            scripted.open(open_logins(scripted.address, authfile=authfile)).manifest("atlas", "1")
+        assert str(caught.value).endswith(f"; login: {source}")
+        assert "secret-word" not in told(caught.value)
+
+    def test_without_a_login_the_places_that_were_looked_at_are_named(
+        self, scripted: Scripted, tmp_path: Path
+    ) -> None:
+        environment = {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path / "run")}
+        scripted.script = lambda seen: asks_for_password(seen, lambda _: False)
+        logins = open_logins(scripted.address, environment=environment)
+        with pytest.raises(DeniedError, match="refused anybody without a login") as caught:
+            scripted.open(logins).manifest("atlas", "1")
+        for place in ("run/containers/auth.json", ".config/containers/auth.json", ".docker/"):
+            assert str(tmp_path / place) in str(caught.value)
 
     def test_who_logs_in_meanwhile_is_known(self, scripted: Scripted, tmp_path: Path) -> None:
         logins = open_logins(

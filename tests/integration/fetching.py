@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import subprocess
@@ -11,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from bundler.digest import Digest
 from bundler.errors import BundleError, WorldError
 from bundler.manifest import Bundle, Checkpoint, CheckpointFile, Manifest, Release
 from bundler.manifest_codec import encode_manifest
-from bundler.parts import SMALLEST_PART, Span, part_size, spans
+from bundler.parts import SMALLEST_PART, part_size, spans
 from bundler.reference import S3Prefix
 from bundler.stores.base import ObjectStore
 from bundler.stores.opening import open_bucket
@@ -226,16 +226,11 @@ def upload(
     for file in checkpoint.files:
         content = files[file.path]
 
-        def open_part(span: Span, content: bytes = content) -> io.BytesIO:
-            return io.BytesIO(content[span.offset : span.offset + span.length])
-
-        store.stage(
-            source.key(file.path),
-            size=file.size,
-            parts=file.parts,
-            open_part=open_part,
-            advance=lambda step: None,
-        ).complete()
+        incoming = store.begin(source.key(file.path), size=file.size, parts=file.parts)
+        for span in incoming.missing:
+            part = content[span.offset : span.offset + span.length]
+            incoming.send(span, partial(iter, (part,)), lambda step: None)
+        incoming.complete()
 
 
 def held(destination: Path) -> dict[str, bytes]:

@@ -137,7 +137,7 @@ def test_the_guides_commands_verify_a_signed_release(built: BuiltRelease, tmp_pa
     release = shutil.copytree(built.directory, tmp_path / "release")
     sh(
         "openssl ecparam -name prime256v1 -genkey -noout -out key.pem 2>/dev/null &&"
-        " openssl ec -in key.pem -pubout -out vendor.pub 2>/dev/null &&"
+        " openssl ec -in key.pem -pubout -out release.pub 2>/dev/null &&"
         " openssl dgst -sha256 -sign key.pem -out SHA256SUMS.01234567.sig SHA256SUMS",
         release,
     )

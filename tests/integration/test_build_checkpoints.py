@@ -32,8 +32,8 @@ def sharded(tmp_path: Path) -> Path:
 
 def read(directory: Path, *allow: Allowance) -> tuple[CheckpointSource, list[str]]:
     events: list[Event] = []
-    spec = CheckpointSpec(name="test_1", root="test", source="x", allow=allow)
-    source = read_checkpoint(spec, directory, events.append)
+    spec = CheckpointSpec(name="test_1", root="test", source=directory.name, allow=allow)
+    source = read_checkpoint(spec, directory.parent, events.append)
     return source, [event.text for event in events if isinstance(event, Noted)]
 
 
@@ -227,5 +227,5 @@ def test_weights_and_configuration_have_to_lie_at_the_top(
 def test_a_checkpoint_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="nowhere: expected a directory"):
         read_checkpoint(
-            CheckpointSpec(name="t", root="t", source="nowhere"), tmp_path / "nowhere", ignore
+            CheckpointSpec(name="t", root="t", source="nowhere"), tmp_path, ignore
         )

@@ -166,7 +166,7 @@ def test_too_little_space_is_told_before_anything_is_fetched(
 ) -> None:
     place = small_disk(8)
     events: list[Event] = []
-    with pytest.raises(WorldError, match=r"expected 32\.\d MiB free, got 8\.0 MiB"):
+    with pytest.raises(WorldError, match=r"32\.\d MiB still to come, 8\.0 MiB free"):
         build(spec_path, place, emit=events.append)
     assert not [event for event in events if isinstance(event, Started)]
     assert list(place.iterdir()) == []
@@ -221,7 +221,8 @@ def test_an_image_that_is_not_at_its_source_is_named(
 ) -> None:
     address = take_from(vendor, spec_path)
     error = refused(spec_path, tmp_path / "out", NotFoundError)
-    assert str(error).startswith(f"docker://{address}: expected an image there, found none")
+    said = f"image atlas:1.0.0: docker://{address}: expected an image there, found none"
+    assert str(error).startswith(said)
 
 
 def test_a_registry_that_cannot_be_reached_is_named(spec_path: Path, tmp_path: Path) -> None:

@@ -31,16 +31,13 @@ from tests.integration.fetching import (
     Stuck,
     first_part_is_in,
     held,
-    log_in,
-    publish_large,
     refused,
     upload,
     wait_for,
     weight_bytes_asked,
 )
-from tests.integration.s3_proxy import Proxy, proxy
+from tests.integration.s3_proxy import Proxy
 from tests.memory_store import MemoryStore
-from tests.rehearsal.s3 import S3
 
 SOURCE = S3Prefix("models", "checkpoints/tiny/0123456789abcdef")
 SIZE = sum(map(len, FILES.values()))
@@ -53,21 +50,6 @@ def store() -> MemoryStore:
     filled = MemoryStore()
     upload(filled, SOURCE)
     return filled
-
-
-@pytest.fixture(scope="module")
-def published(s3: S3) -> Published:
-    s3.create_bucket("fetch-cache")
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        log_in(s3, monkeypatch)
-        return publish_large(s3, "fetch-cache")
-
-
-@pytest.fixture
-def between(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    log_in(s3, monkeypatch)
-    with proxy(s3) as running:
-        yield running
 
 
 @pytest.fixture

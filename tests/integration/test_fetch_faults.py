@@ -28,32 +28,14 @@ from tests.integration.fetching import (
     Stuck,
     first_part_is_in,
     held,
-    log_in,
     part_asked,
-    publish_large,
     refused,
     wait_for,
     weight_bytes_asked,
 )
-from tests.integration.s3_proxy import Answer, Call, Pass, Proxy, proxy, refusal
-from tests.rehearsal.s3 import S3
+from tests.integration.s3_proxy import Answer, Call, Pass, Proxy, refusal
 
 MIB = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def published(s3: S3) -> Published:
-    s3.create_bucket("fetch-faults")
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        log_in(s3, monkeypatch)
-        return publish_large(s3, "fetch-faults")
-
-
-@pytest.fixture
-def between(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    log_in(s3, monkeypatch)
-    with proxy(s3) as running:
-        yield running
 
 
 @pytest.fixture

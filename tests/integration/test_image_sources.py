@@ -183,8 +183,23 @@ def test_a_layout_in_a_tar_is_found_by_its_tag(tmp_path: Path) -> None:
         source = ArchiveSource("oci-archive", str(archive), tag)
         assert SKOPEO.resolve(source, platform=AMD64).digest == digest
         assert SKOPEO.fetch(source, tmp_path / f"out-{tag}", taken=digest).digest == digest
-    with pytest.raises(NotFoundError, match="expected an image named '4'"):
+    with pytest.raises(NotFoundError, match="expected an image named '4'") as found:
         SKOPEO.resolve(ArchiveSource("oci-archive", str(archive), "4"))
+    assert found.value.hint == "named there: 3"
+
+
+def test_a_tag_behind_a_whole_name_is_found_as_skopeo_and_podman_write_it(tmp_path: Path) -> None:
+    archive = tmp_path / "two.tar"
+    digests = {}
+    for number, name in enumerate(("a.example/one:1", "a.example/two:2", "2")):
+        layout = tmp_path / str(number)
+        digests[name] = write_layout(layout, text=name)
+        copy = ["skopeo", "copy", "--quiet", "--preserve-digests", f"oci:{layout}:1.0.0"]
+        subprocess.run([*copy, f"oci:{tmp_path / 'all'}:{name}"], check=True)
+    oci_archive(tmp_path / "all", archive)
+    for tag, name in (("1", "a.example/one:1"), ("2", "2")):
+        source = ArchiveSource("oci-archive", str(archive), tag)
+        assert SKOPEO.resolve(source, platform=AMD64).digest == digests[name]
 
 
 @pytest.mark.parametrize("form", ["oci", "oci-archive"])

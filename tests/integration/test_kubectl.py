@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import uuid
@@ -219,3 +220,21 @@ def test_helm_keeps_the_values_exactly_as_we_wrote_them(helm: HelmRelease, tmp_p
     found = helm.installed()
     assert found is not None
     assert found.values == wanted
+
+
+@pytest.mark.rehearsal
+def test_every_revision_that_helm_keeps_is_read_with_its_own_values(
+    helm: HelmRelease, tmp_path: Path
+) -> None:
+    assert list(helm.revisions()) == []
+    values = tmp_path / "values.yaml"
+    for number, name in ((1, "fine"), (2, "fine"), (3, "Not-a-name")):
+        values.write_bytes(write_yaml({"number": number}))
+        with contextlib.suppress(BundleError):
+            helm.upgrade(chart(tmp_path, name), values)
+    found = [(item.revision, item.status, item.values) for item in helm.revisions()]
+    assert found == [
+        (3, "failed", {"number": 3}),
+        (2, "deployed", {"number": 2}),
+        (1, "superseded", {"number": 1}),
+    ]

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -40,13 +41,13 @@ from bundler.publish.secrets import read_secrets
 from bundler.receipt import Receipt, decode_receipt
 from bundler.reference import ImageTag, S3Prefix
 from bundler.release import TrustedRelease, open_release, signature_name
+from bundler.release_files import ReleaseDirectory
 from bundler.signing.keys import new_key_pair, read_private_key
 from bundler.split import split_release
 from bundler.stores.base import (
     MissingRepository,
     ObjectStore,
     Repositories,
-    Staged,
     StoredObject,
 )
 from bundler.stores.login import GivenLogin
@@ -498,7 +499,7 @@ def damaged(
     checkpoint = release.manifest.checkpoint(name)
     file = next(file for file in checkpoint.files if file.path == path)
     flip(copy / checkpoint.archive, file.offset + offset)
-    return replace(release, directory=copy)
+    return replace(release, files=ReleaseDirectory(copy))
 
 
 def flip(path: Path, offset: int) -> None:
@@ -553,7 +554,7 @@ def test_a_wrong_byte_in_an_image_never_gets_a_tag(
 ) -> None:
     copy = tmp_path / "damaged"
     shutil.copytree(small.directory, copy)
-    broken = replace(small, directory=copy)
+    broken = replace(small, files=ReleaseDirectory(copy))
     flip_layer(broken)
     with pytest.raises(ContentError, match=r"atlas__1\.0\.0\.tar: expected blob"):
         site.publish(broken)
@@ -567,7 +568,7 @@ def test_a_wrong_byte_in_an_images_manifest_is_found_by_the_plan(
 ) -> None:
     copy = tmp_path / "damaged"
     shutil.copytree(small.directory, copy)
-    broken = replace(small, directory=copy)
+    broken = replace(small, files=ReleaseDirectory(copy))
     flip_layer(broken, manifest=True)
     with pytest.raises(ContentError, match=r"atlas__1\.0\.0\.tar"):
         site.plan(broken)
@@ -582,7 +583,7 @@ def test_a_truncated_archive_sends_nothing(
         stream.truncate(4096)
     before = site.state()
     with pytest.raises(ContentError, match=r"point_1\.tar"):
-        site.plan(replace(small, directory=copy))
+        site.plan(replace(small, files=ReleaseDirectory(copy)))
     assert site.state() == before
 
 
@@ -593,7 +594,7 @@ def test_an_absent_archive_that_is_needed_is_named(
     shutil.copytree(small.directory, copy)
     (copy / "point_1.tar").unlink()
     with pytest.raises(ContentError, match=r"point_1\.tar: absent, and s3://.* lacks 4 objects"):
-        site.plan(replace(small, directory=copy))
+        site.plan(replace(small, files=ReleaseDirectory(copy)))
 
 
 def test_a_missing_volume_that_is_needed_is_named_before_anything_is_sent(
@@ -606,7 +607,7 @@ def test_a_missing_volume_that_is_needed_is_named_before_anything_is_sent(
     missing.unlink()
     before = site.state()
     with pytest.raises(ContentError, match=re.escape(missing.name)):
-        site.plan(replace(small, directory=copy))
+        site.plan(replace(small, files=ReleaseDirectory(copy)))
     assert site.state() == before
 
 
@@ -617,7 +618,7 @@ def test_an_absent_archive_whose_checkpoint_is_there_is_fine(
     copy = tmp_path / "partial"
     shutil.copytree(small.directory, copy)
     (copy / "point_1.tar").unlink()
-    assert not site.plan(replace(small, directory=copy)).pending
+    assert not site.plan(replace(small, files=ReleaseDirectory(copy))).pending
 
 
 def test_a_model_that_the_target_leaves_out_is_not_sent(site: Site, small: TrustedRelease) -> None:
@@ -1005,9 +1006,16 @@ def test_when_an_image_fails_the_uploads_stop_and_the_image_is_named(
         def checks_content(self, prefix: str) -> bool:
             return True
 
-        def stage(self, key: str, *, size: int, open_part: Any, **_: object) -> Staged:
+        def begin(self, key: str, *, size: int, **_: object) -> Any:
+            return self
+
+        @property
+        def missing(self) -> list[Span]:
+            return [Span(1, 0, 1)]
+
+        def send(self, span: Span, pieces: Any, advance: object) -> None:
             for _attempt in range(200):
-                open_part(Span(1, 0, size)).close()
+                next(pieces())
                 time.sleep(0.1)
             raise AssertionError("nobody gave up")
 
@@ -1033,12 +1041,16 @@ class Careless:
     def checks_content(self, prefix: str) -> bool:
         return False
 
-    def stage(self, key: str, *, size: int, parts: object, open_part: Any, advance: Any) -> Staged:
-        def complete() -> None:
-            self.real.put(key, open_part(Span(1, 0, size)).read())
-            self.completed.add(key)
+    def begin(self, key: str, *, size: int, **_: object) -> Any:
+        return SimpleNamespace(
+            missing=[Span(1, 0, size)],
+            send=lambda span, pieces, advance: self.store(key, pieces),
+            complete=lambda: None,
+        )
 
-        return Staged(complete)
+    def store(self, key: str, pieces: Any) -> None:
+        self.real.put(key, b"".join(map(bytes, pieces())))
+        self.completed.add(key)
 
     def read(self, key: str, offset: int, length: int) -> Iterator[bytes]:
         self.read_back.add(key)

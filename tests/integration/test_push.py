@@ -32,6 +32,7 @@ from bundler.publish.push_archives import ArchivePush
 from bundler.publish.push_progress import Sent
 from bundler.publish.together import StoppedError
 from bundler.reference import ImageTag
+from bundler.sizes import size_text
 from bundler.stores.base import Registry, StoredManifest
 from bundler.stores.login import GivenLogin, Login
 from bundler.stores.opening import open_registry
@@ -171,6 +172,21 @@ def test_what_was_there_is_asked_for_once(
     [one] = load(three.open(), first.images)
     assert sorted(asked) == sorted(["1.0", *(str(blob.digest) for blob in one.tree.blobs)])
     assert state(registry, both) == whole(both)
+
+
+def test_a_plan_says_where_images_go_and_why_less_is_to_send_than_they_have(
+    registry: servers.Registry, place: str, three: Pushable
+) -> None:
+    server, cargo = opened(registry.address, place), load(three.open(), three.images)
+    one, two, third, _ = plan_images(server, cargo, f"R/{place}")
+    assert [step.place for step in (one, two)] == [f"R/{place}/one:1.0", f"R/{place}/two:1.0"]
+    assert one.detail == ""
+    assert two.detail == f"{size_text(len(BASE))} of it shared with other images, and sent once"
+    assert third.size < len(MIDDLE)
+    push(server, replace(three, images=three.images[:1]))
+    other = replace(cargo[0].image, tag=ImageTag("one", "2.0"))
+    [step] = plan_images(server, [replace(cargo[0], image=other)], "R")
+    assert (step.state, step.size, step.detail) == (State.TO_DO, 0, "its layers are there")
 
 
 def test_an_index_goes_children_first(counted: FaultyProxy, place: str, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def plan(opened: OpenedRegistry, release: Pushable) -> list[Step]:
     """Plan as ``make_plan`` does."""
     assert opened.repositories is not None
     cargo = load(release.open(), release.images)
-    made = list(plan_repositories(opened.repositories, [item.repository for item in cargo]))
+    made = list(plan_repositories(opened.repositories, [item.repository for item in cargo], "ECR"))
     without = {step.name for step in made if step.state is not State.PRESENT}
     return [*made, *plan_images(opened.registry, cargo, "ECR", without=without)]
 

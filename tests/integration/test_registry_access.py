@@ -159,7 +159,8 @@ def test_a_login_is_found_where_the_ecosystem_keeps_it(
 def test_who_is_not_logged_in_is_told_so(read: Read, image: tuple[str, Digest]) -> None:
     with pytest.raises(DeniedError) as found:
         read(image[0])
-    assert "skopeo login" in (found.value.hint or "")
+    for way in ("skopeo login", "docker login", "REGISTRY_AUTH_FILE", "credential helpers"):
+        assert way in (found.value.hint or "")
     assert "\n" not in str(found.value)
 
 

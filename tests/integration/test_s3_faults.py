@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import re
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, cast
 
 import boto3
 import pytest
 
-from bundler.archive.files import FileSlice
+from bundler.archive.files import RandomReader
 from bundler.digest import Digest
 from bundler.errors import (
     BundleError,
@@ -24,9 +24,10 @@ from bundler.errors import (
     NotFoundError,
     WorldError,
 )
-from bundler.parts import SMALLEST_PART, Span, s3_checksum
-from bundler.stores.base import ObjectStore
+from bundler.parts import SMALLEST_PART, s3_checksum
+from bundler.stores.base import Note, ObjectStore, unnoted
 from bundler.stores.opening import open_bucket
+from bundler.stores.retry import Patience, Timeouts
 from tests.integration.s3_proxy import Answer, Call, Fault, Pass, Proxy, proxy, refusal
 from tests.rehearsal.aws import aws
 from tests.rehearsal.s3 import S3, s3
@@ -63,17 +64,37 @@ PARTS = (Digest.of(b"\x01" * SMALLEST_PART), Digest.of(b"tail"))
 SIZE = SMALLEST_PART + 4
 
 
-def send(store: ObjectStore, path: Path, *, parts: Sequence[Digest] = PARTS) -> int:
+def send(
+    store: ObjectStore, path: Path, *, parts: Sequence[Digest] = PARTS, note: Note = unnoted
+) -> int:
     """Upload the large file, and give how many bytes progress told of."""
     steps: list[int] = []
-    store.stage(
-        _KEY,
-        size=SIZE,
-        parts=parts,
-        open_part=lambda span: cast("BinaryIO", FileSlice(path, span.offset, span.length)),
-        advance=steps.append,
-    ).complete()
+    incoming = store.begin(_KEY, size=SIZE, parts=parts, note=note)
+    with RandomReader(path) as reader:
+        for span in incoming.missing:
+            incoming.send(span, partial(reader.pieces, span.offset, span.length), steps.append)
+    incoming.complete()
     return sum(steps)
+
+
+def impatient(
+    between: Proxy,
+    s3: S3,
+    bucket: str,
+    *,
+    sleep: Callable[[float], None] = lambda seconds: None,
+    budget: float = 300.0,
+    draw: Callable[[], float] = lambda: 0.5,
+    idle: float = 60.0,
+) -> ObjectStore:
+    """Open a store that waits as a test wants it to."""
+    return open_bucket(
+        bucket,
+        endpoint=between.url,
+        region=s3.region,
+        patience=Patience(sleep=sleep, budget=budget, draw=draw),
+        timeouts=Timeouts(idle=idle),
+    )
 
 
 def unfinished(s3: S3, bucket: str) -> list[str]:
@@ -312,11 +333,138 @@ class TestRetries:
         between.fault = busy
         assert store.head("a") is None
 
-    def test_a_server_that_stays_busy_is_given_up(self, store: ObjectStore, between: Proxy) -> None:
+    def test_a_server_that_stays_busy_is_given_up(
+        self, between: Proxy, s3: S3, s3_bucket: str
+    ) -> None:
+        slept: list[float] = []
+        store = impatient(between, s3, s3_bucket, sleep=slept.append)
         between.fault = lambda call, ask: refusal(503, "SlowDown", "Please reduce your rate")
         with pytest.raises(WorldError, match="SlowDown"):
             store.replace("a", b"1")
-        assert len(between.calls) == 5
+        assert len(between.calls) == 10
+        assert len(slept) == 9
+        assert sum(slept) < 130
+
+    def test_the_whole_budget_of_a_call_is_bounded(
+        self, between: Proxy, s3: S3, s3_bucket: str
+    ) -> None:
+        slept: list[float] = []
+        store = impatient(between, s3, s3_bucket, sleep=slept.append, budget=3.0, draw=lambda: 0.99)
+        between.fault = lambda call, ask: refusal(500, "InternalError")
+        with pytest.raises(WorldError, match="InternalError"):
+            store.put("a", b"1")
+        assert 0 < sum(slept) <= 3
+
+    def test_a_server_that_says_when_to_come_again_is_heeded(
+        self, between: Proxy, s3: S3, s3_bucket: str
+    ) -> None:
+        slept: list[float] = []
+        store = impatient(between, s3, s3_bucket, sleep=slept.append)
+
+        def busy(call: Call, ask: Pass) -> Answer:
+            if len(between.calls) > 1:
+                return ask()
+            answer = refusal(503, "SlowDown")
+            return dataclasses.replace(answer, headers={**answer.headers, "Retry-After": "41"})
+
+        between.fault = busy
+        assert store.head("a") is None
+        assert 41 <= slept[0] < 42
+
+    def test_an_error_in_the_body_of_a_completion_is_no_success(
+        self, between: Proxy, s3: S3, s3_bucket: str, large: Path
+    ) -> None:
+        store = impatient(between, s3, s3_bucket)
+
+        def fail(call: Call, ask: Pass) -> Answer:
+            if between.operations().count("CompleteMultipartUpload") > 1 or (
+                call.operation != "CompleteMultipartUpload"
+            ):
+                return ask()
+            return dataclasses.replace(refusal(503, "InternalError"), status=200)
+
+        between.fault = fail
+        send(store, large)
+        assert between.operations().count("CompleteMultipartUpload") == 2
+        found = store.head(_KEY)
+        assert found is not None
+        assert found.checksum == s3_checksum(PARTS)
+
+    def test_a_server_that_stops_answering_is_left_and_tried_again(
+        self, between: Proxy, s3: S3, s3_bucket: str, large: Path
+    ) -> None:
+        release = threading.Event()
+        store = impatient(between, s3, s3_bucket, idle=3)
+        stalled: list[Call] = []
+
+        def stall(call: Call, ask: Pass) -> Answer | None:
+            if call.query.get("partNumber") != "2" or stalled:
+                return ask()
+            stalled.append(call)
+            release.wait(60)
+            return None
+
+        between.fault = stall
+        try:
+            assert send(store, large) == SIZE
+        finally:
+            release.set()
+        assert stalled
+        found = store.head(_KEY)
+        assert found is not None
+        assert found.checksum == s3_checksum(PARTS)
+
+    def test_a_session_that_expires_in_the_middle_says_how_to_go_on(
+        self, store: ObjectStore, between: Proxy, s3: S3, large: Path
+    ) -> None:
+        def expire(call: Call, ask: Pass) -> Answer:
+            over = call.query.get("partNumber") == "2"
+            return refusal(400, "ExpiredToken", "The provided token has expired") if over else ask()
+
+        between.fault = expire
+        with pytest.raises(DeniedError, match="session has expired") as caught:
+            send(store, large)
+        assert "run the same command again: what has arrived stays" in refused(caught.value, s3)
+        between.fault = lambda call, ask: ask()
+        between.calls.clear()
+        send(store, large)
+        assert [call.query["partNumber"] for call in between.calls if _is_part(call)] == ["2"]
+
+    def test_clocks_that_differ_are_both_told(
+        self, store: ObjectStore, between: Proxy, s3: S3
+    ) -> None:
+        times = "<RequestTime>20261121T120000Z</RequestTime><ServerTime>2026-11-21T13:00:00Z"
+
+        def skewed(call: Call, ask: Pass) -> Answer:
+            answer = refusal(403, "RequestTimeTooSkewed")
+            body = answer.body.replace(b"</Error>", f"{times}</ServerTime></Error>".encode())
+            return dataclasses.replace(answer, body=body)
+
+        between.fault = skewed
+        with pytest.raises(DeniedError, match="here 20261121T120000Z, there 2026-11-21T13:00:00Z"):
+            list(store.list("a"))
+        assert len(between.calls) == 1
+
+    def test_clocks_that_differ_are_told_where_the_server_says_only_the_date(
+        self, store: ObjectStore, between: Proxy, s3: S3
+    ) -> None:
+        between.fault = lambda call, ask: refusal(403, "RequestTimeTooSkewed")
+        clocks = r"here \d{4}-\d\d-\d\dT\S+Z, there \w{3}, \d\d \w{3} \d{4} \S+ GMT"
+        with pytest.raises(DeniedError, match=clocks) as caught:
+            store.put("a", b"1")
+        assert "clock" in refused(caught.value, s3)
+
+    def test_a_server_that_was_never_heard_of_is_given_up_soon(
+        self, s3: S3, s3_bucket: str
+    ) -> None:
+        slept: list[float] = []
+        patience = Patience(sleep=slept.append)
+        store = open_bucket(
+            s3_bucket, endpoint="http://127.0.0.1:9", region=s3.region, patience=patience
+        )
+        with pytest.raises(WorldError, match="cannot reach"):
+            store.head("a")
+        assert len(slept) == 2
 
     def test_progress_goes_back_when_a_part_is_sent_again(
         self, store: ObjectStore, between: Proxy, large: Path
@@ -345,26 +493,22 @@ class TestRetries:
         assert [call.query["partNumber"] for call in between.calls if _is_part(call)].count(
             "2"
         ) == 1
-        assert unfinished(s3, s3_bucket) == []
         assert store.head(_KEY) is None
+        assert send(store, large) == SIZE  # with the right bytes, the next run goes on with it
+        assert unfinished(s3, s3_bucket) == []
 
     def test_a_disk_that_fails_while_it_is_read_is_named(
-        self, store: ObjectStore, s3: S3, s3_bucket: str, large: Path
+        self, store: ObjectStore, between: Proxy
     ) -> None:
-        class Torn(io.BytesIO):
-            def read(self, size: int | None = -1, /) -> bytes:
-                raise WorldError("model.tar at offset 67108864: input/output error")
+        def torn() -> Iterator[bytes]:
+            yield b"ta"
+            raise WorldError("model.tar at offset 67108864: input/output error")
 
-        def open_part(span: Span) -> BinaryIO:
-            if span.number == 2:
-                return Torn(b"tail")
-            return cast("BinaryIO", FileSlice(large, span.offset, span.length))
-
+        incoming = store.begin(_KEY, size=SIZE, parts=PARTS)
+        between.calls.clear()
         with pytest.raises(WorldError, match="offset 67108864"):
-            store.stage(
-                _KEY, size=SIZE, parts=PARTS, open_part=open_part, advance=lambda step: None
-            )
-        assert unfinished(s3, s3_bucket) == []
+            incoming.send(incoming.missing[1], torn, lambda step: None)
+        assert len(between.calls) <= 1  # what our own side cannot read is not tried again
 
 
 def _is_part(call: Call) -> bool:
@@ -505,11 +649,11 @@ class TestInterruptedUploads:
         between.fault = come_between
         if same:
             send(store, large)
+            assert unfinished(s3, s3_bucket) == []
         else:
             with pytest.raises(ConflictError, match="holds 5 bytes"):
                 send(store, large)
             assert store.get(_KEY, limit=5) == b"other"
-        assert unfinished(s3, s3_bucket) == []
 
     def test_a_server_without_conditions_is_written_to_without_them(
         self, store: ObjectStore, between: Proxy, large: Path
@@ -523,11 +667,9 @@ class TestInterruptedUploads:
         send(store, large)
         assert store.head(_KEY) is not None
 
-    def test_a_failed_upload_is_aborted_and_those_of_others_are_not(
+    def test_a_failed_upload_stays_and_the_next_run_goes_on_with_it(
         self, store: ObjectStore, between: Proxy, s3: S3, s3_bucket: str, large: Path
     ) -> None:
-        other = _begin(s3, s3_bucket)
-
         def deny(call: Call, ask: Pass) -> Answer:
             denied = call.query.get("partNumber") == "2"
             return refusal(403, "AccessDenied") if denied else ask()
@@ -535,7 +677,40 @@ class TestInterruptedUploads:
         between.fault = deny
         with pytest.raises(DeniedError, match="s3:PutObject"):
             send(store, large)
-        assert unfinished(s3, s3_bucket) == [other]
+        assert "AbortMultipartUpload" not in between.operations()
+        assert len(unfinished(s3, s3_bucket)) == 1
+        between.fault = lambda call, ask: ask()
+        between.calls.clear()
+        notes: list[str] = []
+        send(store, large, note=notes.append)
+        assert [call.query["partNumber"] for call in between.calls if _is_part(call)] == ["2"]
+        assert re.search("goes on with an upload that was begun at .*: 1 of 2 parts", notes[0])
+        assert unfinished(s3, s3_bucket) == []
+
+    def test_an_upload_that_was_killed_before_its_first_part_is_gone_on_with(
+        self, store: ObjectStore, between: Proxy, s3: S3, s3_bucket: str, large: Path
+    ) -> None:
+        _begin(s3, s3_bucket)
+        assert send(store, large) == SIZE
+        assert "CreateMultipartUpload" not in between.operations()
+        assert unfinished(s3, s3_bucket) == []
+
+    def test_an_upload_with_another_algorithm_is_left_alone(
+        self, store: ObjectStore, between: Proxy, s3: S3, s3_bucket: str, large: Path
+    ) -> None:
+        left = _begin(s3, s3_bucket)
+
+        def other(call: Call, ask: Pass) -> Answer:
+            answer = ask()
+            if call.operation != "ListMultipartUploads":
+                return answer
+            named = b"<ChecksumAlgorithm>CRC32</ChecksumAlgorithm></Upload>"
+            body = re.sub(b"<ChecksumAlgorithm>.*?</ChecksumAlgorithm>", b"", answer.body)
+            return dataclasses.replace(answer, body=body.replace(b"</Upload>", named))
+
+        between.fault = other
+        assert send(store, large) == SIZE
+        assert unfinished(s3, s3_bucket) == [left]
 
     def test_an_upload_of_a_killed_run_is_joined_where_its_parts_are_proven(
         self, store: ObjectStore, between: Proxy, s3: S3, s3_bucket: str, large: Path
@@ -552,13 +727,25 @@ class TestInterruptedUploads:
         assert found is not None
         assert found.checksum == s3_checksum(PARTS)
 
-    def test_an_upload_whose_parts_nobody_proves_is_left_and_a_new_one_begun(
-        self, store: ObjectStore, s3: S3, s3_bucket: str, large: Path
+    @pytest.mark.parametrize(("byte", "sent"), [(b"\x01", ["2"]), (b"\x02", ["1", "2"])])
+    def test_a_part_without_a_checksum_is_proved_by_its_md5_or_sent_again(
+        self,
+        store: ObjectStore,
+        between: Proxy,
+        s3: S3,
+        s3_bucket: str,
+        large: Path,
+        byte: bytes,
+        sent: list[str],
     ) -> None:
         left = _begin(s3, s3_bucket)
-        _send_part(s3, s3_bucket, left, 1, b"\x01" * SMALLEST_PART)
+        _send_part(s3, s3_bucket, left, 1, byte * SMALLEST_PART)
         assert send(store, large) == SIZE
-        assert unfinished(s3, s3_bucket) == [left]
+        assert [call.query["partNumber"] for call in between.calls if _is_part(call)] == sent
+        assert unfinished(s3, s3_bucket) == []
+        found = store.head(_KEY)
+        assert found is not None
+        assert found.checksum == s3_checksum(PARTS)
 
     def test_a_broken_upload_is_kept_for_the_next_run_where_its_parts_are_proven(
         self, store: ObjectStore, between: Proxy, s3: S3, s3_bucket: str, large: Path

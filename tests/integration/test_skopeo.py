@@ -267,10 +267,13 @@ def test_a_registry_that_does_not_know_us_is_told_so(
     source = RegistrySource(f"{guarded.address}/guarded", "1")
     with pytest.raises(DeniedError, match="does not let us") as found:
         Skopeo(cert_dir=cert_dir).resolve(source)
-    assert "skopeo login" in (found.value.hint or "")
+    for way in ("skopeo login", "docker login", "REGISTRY_AUTH_FILE", "credential helpers"):
+        assert way in (found.value.hint or "")
     archive, _ = archive_of(tmp_path)
-    with pytest.raises(DeniedError, match=re.escape(guarded.address)):
+    with pytest.raises(DeniedError, match=re.escape(guarded.address)) as found:
         SKOPEO.push(archive, f"{guarded.address}/x:1", cert_dir=cert_dir, scratch=tmp_path)
+    for way in ("--registry-user", "registry.authFile"):
+        assert way in (found.value.hint or "")
 
 
 def test_a_wrong_password_is_not_repeated_in_the_error(

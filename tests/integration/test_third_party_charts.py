@@ -138,6 +138,8 @@ def test_real_charts_travel_whole(
         assert done.returncode == 0, done.stderr
         assert "containers/kwok-kwok__v0.6.1.tar" in done.stdout
         assert "Deployment/inference-m0" in done.stdout
+        assert "note: chart inference: rendered with everything switched on; " in done.stderr
+        assert "registry.invalid and the models m0, m1, ... stand for" in done.stderr
     told = json.loads(closure(directory, key, "--json").stdout)
     assert told["ok"] is True
     assert [chart["name"] for chart in told["charts"]] == ["inference", "minio", "fake-nodes"]
@@ -336,6 +338,36 @@ def test_a_missing_image_ends_the_build(small: Path, spec_path: Path, tmp_path: 
     done = bundle("build", spec_path, "-o", tmp_path / "out")
     assert done.returncode == 9
     assert "q.io/a/later" in done.stderr
+
+
+def test_everything_that_no_registry_has_is_told_at_once(
+    spec_path: Path, tmp_path: Path, mirrored: Callable[[str], None]
+) -> None:
+    mirrored("q.io/a/hidden:1")
+    data = rendered("ConfigMap", "data: {address: 'q.io/gateway:9091'}")
+    made = {
+        "a": HIDDEN | {"templates/b.yaml": data},
+        "b": {"templates/a.yaml": rendered("Pod", POD.replace("hidden:1", "gone:2"))},
+    }
+    for name, files in made.items():
+        (tmp_path / name).mkdir()
+        archive = package(tmp_path / name, files)
+        add_chart(spec_path, archive.rename(archive.with_name(f"{name}.tgz")), name=name)
+    done = bundle("lock", spec_path)
+    assert done.returncode == 9
+    assert "error: 2 images cannot be taken\n" in done.stderr
+    gone, gateway, hint = done.stderr.splitlines()[-3:]
+    said = "docker://q.io/{}: expected an image there, found none ("
+    assert gone.startswith(
+        "chart b.tgz: Pod/x, main (container) names q.io/a/gone:2: " + said.format("a/gone:2")
+    )
+    assert gateway.startswith(
+        "chart a.tgz: ConfigMap/x, data.address (setting) names q.io/gateway:9091: "
+        + said.format("gateway:9091")
+    )
+    assert "if it is no image, name it in the chart's `notImages`" in hint
+    assert "if it is not to run, switch it off in the chart's `values:`" in hint
+    assert not lock_path(spec_path).exists()
 
 
 def test_people_are_told_what_rendering_cannot_show(

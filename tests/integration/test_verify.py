@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -187,6 +188,46 @@ class TestReleaseDirectory:
         assert lines == [f"{release}: {len(report.faults)} faults", *fault_lines(report)]
         assert caught.value.exit_status == 5
 
+    def test_every_damaged_header_is_told_with_its_place(self, release: Path) -> None:
+        checkpoint = manifest_of(release).checkpoint("sharded_2026.10")
+        first, *_, last = sorted(checkpoint.files, key=lambda file: file.offset)
+        places = [5, last.offset - 300, checkpoint.size - 1]
+        with (release / SHARDED).open("r+b") as file:
+            for place in places:
+                file.seek(place)
+                file.write(b"?")
+        faults = verify(release).faults
+        assert [(fault.path, fault.offset) for fault in faults] == list(
+            zip([first.path, last.path, None], places, strict=True)
+        )
+        assert faults[0].expected.startswith("the header before it to be sha256:")
+        assert faults[2].expected.startswith("the archive's end to be sha256:")
+
+    def test_bad_spots_of_a_medium_are_faults_like_others(
+        self, release: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        manifest = manifest_of(release)
+        bad = [checkpoint.files[-1].offset for checkpoint in manifest.checkpoints]
+        read = os.preadv
+
+        def fail_at(descriptor: int, buffers: list[memoryview], offset: int, *more: int) -> int:
+            end = offset + sum(map(len, buffers))
+            if any(offset <= place < end for place in bad) and not more:
+                raise OSError(errno.EIO, "as a worn medium does")
+            return read(descriptor, buffers, offset, *more)
+
+        monkeypatch.setattr(os, "preadv", fail_at)
+        told = fault_lines(verify(release))
+        for checkpoint in manifest.checkpoints:
+            place = f"{checkpoint.archive}: {checkpoint.files[-1].path}, part 1, from offset "
+            assert any(line.startswith(place) and "input/output error" in line for line in told)
+
+    def test_all_slices_of_a_bundle_that_cannot_be_opened_are_told(self, release: Path) -> None:
+        with (release / BUNDLE).open("r+b") as file:
+            file.write(b"?")
+        [line] = fault_lines(verify(release))
+        assert line.startswith(f"{BUNDLE}, slice 1, from offset 0: expected sha256:")
+
     def test_progress_adds_up_to_what_was_read(self, release: Path) -> None:
         events: list[Event] = []
         verify_path(release, KEYS, now=NOW, emit=events.append)
@@ -272,7 +313,7 @@ class TestArchives:
             (path, 3, start + 2 * SMALLEST_PART),
         ]
         assert str(faults[1]).startswith(
-            f"{TINY}: {path}, part 2, at offset {start + SMALLEST_PART}: expected sha256:"
+            f"{TINY}: {path}, part 2, from offset {start + SMALLEST_PART}: expected sha256:"
         )
 
     def test_file_and_slice_of_a_fault_in_the_bundle_are_named(self, release: Path) -> None:
@@ -465,7 +506,7 @@ class TestExtractedCheckpoint:
         with (weights / "model.safetensors").open("r+b") as file:
             file.write(b"?")
         [line] = fault_lines(verify_path(weights, KEYS, now=NOW, release_dir=release))
-        assert line.startswith("anything: model.safetensors, part 1: expected sha256:")
+        assert line.startswith("anything: model.safetensors, part 1, from offset 0: expected sha256:")
 
     def test_nothing_else_may_lie_where_a_server_loads_from(
         self, weights: Path, release: Path

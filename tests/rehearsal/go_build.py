@@ -34,7 +34,7 @@ class GoProgram:
         name: Directory below ``tests/rehearsal/go`` with ``go.mod`` and ``go.sum``, and perhaps a
             ``main.go``.
         title: What people call it.
-        module: The one whose version is the program's.
+        module: The one whose version is the program's; empty where all of it is ours.
         file: What the executable is called.
         package: What is compiled: the directory itself, or a command of another module.
         takes: How long that takes the first time, for people.
@@ -58,7 +58,9 @@ class GoProgram:
 
     @property
     def version(self) -> str:
-        """Give the version that go.mod names, without the ``v``."""
+        """Give the version that go.mod names, without the ``v``; of a program of ours, ``0``."""
+        if not self.module:
+            return "0"
         return _required(self, rf"{re.escape(self.module)} v(\S+)( // indirect)?")
 
 

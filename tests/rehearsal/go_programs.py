@@ -1,4 +1,4 @@
-"""The registries and registry clients that are compiled here, since no package brings them."""
+"""The servers and clients that are compiled here, since no package brings them."""
 
 from __future__ import annotations
 
@@ -35,4 +35,30 @@ REFERRERS = GoProgram(
     file="referrers",
     takes="some seconds",
 )
-PROGRAMS = (DISTRIBUTION, CRANE, REGCTL, REFERRERS)
+MINIO = GoProgram(
+    name="minio",
+    title="the S3 server MinIO",
+    module="github.com/minio/minio",
+    file="minio",
+    package="github.com/minio/minio",
+    takes="two to three minutes on two cores",
+)
+S5CMD = GoProgram(
+    name="s5cmd",
+    title="s5cmd",
+    module="github.com/peak/s5cmd/v2",
+    file="s5cmd",
+    package="github.com/peak/s5cmd/v2",
+    takes="some seconds",
+)
+RCLONE = GoProgram(
+    name="rclone",
+    title="rclone",
+    module="github.com/rclone/rclone",
+    file="rclone",
+    takes="a minute on two cores",
+)
+SINK = GoProgram(
+    name="sink", title="the sink that counts", module="", file="sink", takes="some seconds"
+)
+PROGRAMS = (DISTRIBUTION, CRANE, REGCTL, REFERRERS, MINIO, S5CMD, RCLONE, SINK)

@@ -1,4 +1,4 @@
-"""An S3 server that refuses wrong checksums: SeaweedFS, as its four programs.
+"""S3 servers that refuse wrong checksums: SeaweedFS, as its four programs, and MinIO; and a sink.
 
 One process would do (``weed server``), but it sleeps between its parts: 3.2 s until it serves
 instead of 0.7 s, and it leaves sockets in /tmp.
@@ -14,10 +14,15 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
-from tests.rehearsal import addresses, programs
+from tests.rehearsal import addresses, go_build, programs
 from tests.rehearsal.daemon import Daemon
+from tests.rehearsal.go_programs import MINIO, SINK
+from tests.rehearsal.minio import minio_daemon
 from tests.rehearsal.serving import LOOPBACK, free_ports, running, scratch_state
+
+Kind = Literal["seaweedfs", "minio", "sink"]
 
 ACCESS_KEY = "REHEARSALACCESSKEY"
 _REQUEST_SECONDS = 10
@@ -36,15 +41,17 @@ class S3:
     """A running S3 server.
 
     Attributes:
+        kind: Whose program it is.
         host: Its IP address.
         port: Its TCP port.
         url: Endpoint URL.
         region: What to sign requests for.
         ca_file: Authority that its certificate is of; None without TLS.
         credentials: What it accepts; anything else is refused.
-        filer: Where buckets are made without signing a request.
+        filer: Where buckets are made without signing a request; empty where there is no such place.
     """
 
+    kind: Kind
     host: str
     port: int
     url: str
@@ -55,7 +62,10 @@ class S3:
 
     def create_bucket(self, name: str) -> None:
         """Make an empty bucket."""
-        create_bucket(self.filer, name)
+        if self.filer:
+            create_bucket(self.filer, name)
+        else:
+            _create_by_request(self, name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,11 +86,18 @@ class Layout:
 
 
 @contextlib.contextmanager
-def s3(*, tls: bool = False, buckets: Sequence[str] = (addresses.BUCKET,)) -> Iterator[S3]:
+def s3(
+    kind: Kind = "seaweedfs", *, tls: bool = False, buckets: Sequence[str] = (addresses.BUCKET,)
+) -> Iterator[S3]:
     """Run an S3 server on a free port of loopback while the block lasts.
 
+    Args:
+        kind: Whose; the sink counts what it gets, keeps no content, and looks at no signature.
+        tls: Whether it has a certificate, of an authority that nobody knows yet.
+        buckets: Names of the buckets that are there from the start.
+
     Raises:
-        RehearsalError: It did not start, or is not installed.
+        RehearsalError: It did not start, or is not installed, or not compiled.
     """
     with scratch_state("s3") as state:
         ports = free_ports(8)
@@ -94,17 +111,46 @@ def s3(*, tls: bool = False, buckets: Sequence[str] = (addresses.BUCKET,)) -> It
         )
         ca_file, pair = _certificates(state) if tls else (None, ())
         credentials = S3Credentials(access_key=ACCESS_KEY, secret_key=secrets.token_urlsafe(24))
-        programs_to_run = daemons(state, layout, credentials, pair=pair, buckets=buckets)
-        with running(programs_to_run, state):
-            yield S3(
-                host=layout.host,
-                port=layout.port,
-                url=f"{'https' if tls else 'http'}://{layout.host}:{layout.port}",
-                region=addresses.REGION,
-                ca_file=ca_file,
-                credentials=credentials,
-                filer=layout.filer_url,
-            )
+        server = S3(
+            kind=kind,
+            host=layout.host,
+            port=layout.port,
+            url=f"{'https' if tls else 'http'}://{layout.host}:{layout.port}",
+            region=addresses.REGION,
+            ca_file=ca_file,
+            credentials=credentials,
+            filer=layout.filer_url if kind == "seaweedfs" else "",
+        )
+        if kind == "seaweedfs":
+            wanted = daemons(state, layout, credentials, pair=pair, buckets=buckets)
+        else:
+            wanted = [_one_program(state, server, pair or None)]
+        with running(wanted, state):
+            if kind != "seaweedfs":
+                for name in buckets:
+                    server.create_bucket(name)
+            yield server
+
+
+def program(kind: Kind) -> str:
+    """Give the path of a server's executable.
+
+    Raises:
+        RehearsalError: It is not installed, or not compiled yet.
+    """
+    if kind == "seaweedfs":
+        return programs.find_in_environment("weed")
+    return str(go_build.find({"minio": MINIO, "sink": SINK}[kind]))
+
+
+def _one_program(state: Path, server: S3, pair: tuple[Path, Path] | None) -> Daemon:
+    address, keys = f"{server.host}:{server.port}", server.credentials
+    if server.kind == "sink":
+        argv = [program("sink"), address, *map(str, pair or ())]
+        return Daemon(name="sink", argv=argv, ready=f"tcp://{address}")
+    return minio_daemon(
+        state, address, access_key=keys.access_key, secret_key=keys.secret_key, pair=pair
+    )
 
 
 def _certificates(state: Path) -> tuple[Path, tuple[Path, Path]]:
@@ -191,6 +237,21 @@ def _gateway(data: Path, layout: Layout, *flags: str) -> Daemon:
         after=["s3-filer"],
         ready=f"tcp://{layout.host}:{layout.port}",
     )
+
+
+def _create_by_request(server: S3, name: str) -> None:
+    """Make an empty bucket, as any S3 server does it."""
+    import boto3  # loads slowly, and SeaweedFS needs none of it
+
+    client = boto3.client(
+        "s3",
+        endpoint_url=server.url,
+        region_name=server.region,
+        verify=str(server.ca_file) if server.ca_file else None,
+        aws_access_key_id=server.credentials.access_key,
+        aws_secret_access_key=server.credentials.secret_key,
+    )
+    client.create_bucket(Bucket=name)
 
 
 def _peer(ports: tuple[int, int]) -> str:

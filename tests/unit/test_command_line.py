@@ -21,7 +21,8 @@ from bundler.cli import publish as publish_command
 from bundler.cli.plainly import tell_plainly
 from bundler.cli.render import Watcher
 from bundler.digest import Digest
-from bundler.events import Noted
+from bundler.errors import ContentError
+from bundler.events import Advanced, Finished, Noted, Started
 from bundler.publish.plan import Kind, Plan, State, Step
 
 FORMAT_1 = Path(__file__).parents[1] / "data" / "format-1"
@@ -174,15 +175,47 @@ def test_a_reader_that_is_gone_is_no_defect() -> None:
     assert b"defect" not in done.stderr
 
 
-def test_publish_asks_before_it_acts_or_wants_yes() -> None:
+def test_publish_asks_before_it_acts_or_wants_yes(capsys: pytest.CaptureFixture[str]) -> None:
     plan = Plan(
         release="r",
         manifest=Digest.of(b""),
         steps=(Step(kind=Kind.IMAGE, name="a:1", state=State.TO_DO),),
     )
-    with pytest.raises(click.UsageError, match="--yes"):
+    with pytest.raises(click.UsageError, match=r"nothing was sent: .* give --yes"):
         publish_command.require_go_ahead(plan, yes=False)
+    assert "+ image a:1" in capsys.readouterr().err  # what there would be to agree to
     publish_command.require_go_ahead(plan, yes=True)
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_what_was_read_and_is_wrong_does_not_end_like_success(
+    capsys: pytest.CaptureFixture[str], wrong: bool
+) -> None:
+    with Watcher() as watch:
+        watch(Started("verify", "a.tar", 10))
+        watch(Advanced("a.tar", 10))
+        watch(Finished("a.tar", wrong=wrong))
+    [line] = capsys.readouterr().err.splitlines()
+    assert (line == "verify a.tar: is not what was signed") is wrong
+
+
+def test_what_was_on_its_way_when_something_failed_is_said_not_to_be_finished(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def push() -> None:
+        with Watcher() as watch:
+            for number in range(6):
+                watch(Started("push", f"image {number}", 10))
+                watch(Advanced(f"image {number}", 10))
+            watch(Finished("image 0"))
+            raise ContentError("image 1: wrong")
+
+    with pytest.raises(ContentError):
+        push()
+    done, *rest = capsys.readouterr().err.splitlines()
+    assert done.startswith("push image 0: 0.")
+    assert rest[0] == "push image 1: not finished"
+    assert rest[-1] == "and 1 more: not finished"
 
 
 def test_what_is_shown_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from bundler.describe import Description, describe_path
+from bundler.digest import Digest
 from bundler.errors import ContentError, NotFoundError, UntrustedError
-from bundler.manifest import MANIFEST_NAME
+from bundler.manifest import MANIFEST_NAME, Blob, BundleFile, Image
+from bundler.reference import ImageTag
 from bundler.sign import sign_release
 from bundler.sizes import size_text
 from tests.unit.small_files import new_key, small_manifest, write_small_files
@@ -101,6 +103,39 @@ def test_no_cell_can_move_a_cursor() -> None:
     manifest = replace(manifest, models=(model,))
     description = Description(manifest=manifest, archive=None, signatures=(), present=frozenset())
     assert "Tiny\\u2028evil" in cells(description, "Models")
+
+
+@pytest.mark.parametrize(
+    ("tag", "kind"),
+    [
+        (".sig", "signature"),
+        (".att", "attestation"),
+        (".sbom", "SBOM"),
+        ("", "OCI referrers (SBOMs and the like)"),
+    ],
+)
+def test_what_is_attached_to_an_image_is_called_what_it_is(tag: str, kind: str) -> None:
+    manifest, digest = small_manifest(), Digest.of(b"image")
+    image = Image(
+        tag=ImageTag("atlas", "1"),
+        digest=digest,
+        source="docker://a.example/atlas:1",
+        source_digest=digest,
+        platforms=("linux/amd64",),
+        blobs=(Blob(digest=digest, size=1),),
+    )
+    name = ImageTag("atlas", f"sha256-{digest.hex}{tag}")
+    attached = replace(image, tag=name, platforms=(), subject=digest)
+    held = [
+        BundleFile(path=one.tag.archive_path, offset=512, size=1, digest=digest)
+        for one in (image, attached)
+    ]
+    files = sorted((*manifest.bundle.files, *held), key=lambda one: one.path.encode())
+    bundle = replace(manifest.bundle, files=tuple(files))
+    manifest = replace(manifest, images=(image, attached), bundle=bundle)
+    description = Description(manifest=manifest, archive=None, signatures=(), present=frozenset())
+    assert f"{kind} of {digest}" in cells(description, "Images")
+    assert "linux/amd64" in cells(description, "Images")
 
 
 @pytest.mark.parametrize(

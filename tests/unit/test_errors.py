@@ -39,7 +39,7 @@ def real() -> dict[str, tuple[str | None, int]]:
 
 
 def test_the_drawing_in_the_module_is_the_hierarchy() -> None:
-    assert len(drawn()) == 14
+    assert len(drawn()) == 15
     assert drawn() == real()
 
 

@@ -12,11 +12,11 @@ from bundler.faults import Fault
             Fault(
                 archive="a.tar", path="w", part=3, offset=512, expected="sha256:1", got="sha256:2"
             ),
-            "a.tar: w, part 3, at offset 512: expected sha256:1, got sha256:2",
+            "a.tar: w, part 3, from offset 512: expected sha256:1, got sha256:2",
         ),
         (
             Fault(archive="b.tar.gz", part=2, offset=9, expected="x", got="y"),
-            "b.tar.gz, slice 2, at offset 9: expected x, got y",
+            "b.tar.gz, slice 2, from offset 9: expected x, got y",
         ),
         (
             Fault(archive="b.tar.gz", path="README.md", expected="x", got="none"),

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from bundler.cli.plan import show_plan
 from bundler.digest import Digest
 from bundler.errors import ConflictError, MalformedError, StaleError
 from bundler.manifest import Chart
@@ -63,8 +64,71 @@ def test_conflicts_are_all_named() -> None:
     require_no_conflicts(dataclasses.replace(PLAN, steps=PLAN.steps[:2]))
 
 
+def test_several_conflicts_are_a_line_each_and_are_not_told_twice_to_people() -> None:
+    several = dataclasses.replace(
+        PLAN,
+        steps=(
+            *PLAN.steps,
+            Step(kind=Kind.REPOSITORY, name="r", state=State.CONFLICT, command="aws ecr one"),
+            Step(kind=Kind.REPOSITORY, name="s", state=State.CONFLICT, command="aws ecr two"),
+        ),
+    )
+    with pytest.raises(ConflictError) as caught:
+        require_no_conflicts(several)
+    first, *rest = str(caught.value).splitlines()
+    assert first == "3 conflicts:"
+    assert rest == ["checkpoint file a:1: has 1 byte", "repository r", "repository s"]
+    assert str(caught.value.hint).splitlines()[1:] == ["aws ecr one", "aws ecr two"]
+    with pytest.raises(ConflictError, match=r"^3 conflicts, marked ! above$"):
+        require_no_conflicts(several, shown=True)
+    with pytest.raises(ConflictError, match="checkpoint file a:1: has 1 byte"):
+        require_no_conflicts(PLAN, shown=True)
+
+
+def test_what_is_shown_adds_up(capsys: pytest.CaptureFixture[str]) -> None:
+    files = [
+        Step(kind=Kind.CHECKPOINT_FILE, name=str(n), state=State.TO_DO, size=1024, group="s3://b/c")
+        for n in range(12)
+    ]
+    image = Step(
+        kind=Kind.IMAGE,
+        name="b:1",
+        place="r.example.com/llm/b:1",
+        state=State.TO_DO,
+        detail="2.0 KiB of it shared with other images, and sent once",
+    )
+    late = Step(kind=Kind.CHART, name="inference", state=State.NOT_ASKED)
+    show_plan(dataclasses.replace(PLAN, steps=(*PLAN.steps, image, *files, late)))
+    assert capsys.readouterr().out.splitlines() == [
+        "+ image a:1  10 B",
+        "= image b:1",
+        "! checkpoint file a:1: has 1 byte",
+        "+ completion marker m  3 B",
+        "+ image r.example.com/llm/b:1: 2.0 KiB of it shared with other images, and sent once",
+        "+ checkpoint s3://b/c (12 files)  12.0 KiB",
+        "- chart inference",
+        "(= present, + to do, ! conflict, - not asked for)",
+        "demo-1.0.0: to do: 2 images, 1 completion marker, 12 checkpoint files; 12.0 KiB to send",
+        "demo-1.0.0: conflict: 1 checkpoint file",
+        "demo-1.0.0: present: 1 image",
+        "demo-1.0.0: not asked for: chart",
+    ]
+
+
+@pytest.mark.parametrize("states", [(), (State.PRESENT,), (State.PRESENT, State.NOT_ASKED)])
+def test_a_plan_with_nothing_to_do_says_so(
+    capsys: pytest.CaptureFixture[str], states: tuple[State, ...]
+) -> None:
+    steps = tuple(Step(kind=Kind.IMAGE, name=state, state=state) for state in states)
+    show_plan(dataclasses.replace(PLAN, steps=steps))
+    *_, last = capsys.readouterr().out.splitlines()
+    asked = " of what was asked for" if State.NOT_ASKED in states else ""
+    assert last == f"demo-1.0.0: all{asked} is there; nothing to do"
+
+
 def test_a_plan_tells_machines_the_same() -> None:
     facts: Any = PLAN.to_dict()
+    assert facts["steps"][1]["kept"] is False
     assert (facts["pending"], facts["conflicts"], facts["pendingBytes"]) == (2, 1, 13)
     assert facts["steps"][2]["state"] == "conflict"
 

@@ -97,6 +97,25 @@ def test_as_many_blobs_at_once_as_is_sane(number: str, status: int, tmp_path: Pa
     assert PushOptions().parallel == 4
 
 
+@pytest.mark.parametrize(
+    ("arguments", "wrong"),
+    [
+        (["--image-engine", "skopeo", "--parallel", "4"], "--parallel goes with"),
+        (["--scratch", "."], "--scratch goes with --image-engine skopeo"),
+        (["--image-engine", "direct", "--scratch", "."], "--scratch goes with"),
+        (["--image-engine", "skopeo", "--scratch", "."], ""),
+        (["--parallel", "8"], ""),
+    ],
+)
+def test_an_option_that_the_engine_would_pass_over_is_refused(
+    tmp_path: Path, arguments: list[str], wrong: str
+) -> None:
+    given = [str(tmp_path), "--target", __file__, "--yes", *arguments]
+    result = CliRunner().invoke(publish, given)
+    assert (result.exit_code == 2) is bool(wrong)
+    assert wrong in result.output
+
+
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")

@@ -192,7 +192,7 @@ def test_progress_counts_what_became_of_each_byte() -> None:
     progress.count(two, mounted=9)
     assert events == [
         "Started(verb='push', item='image one:1', total=9)",
-        "Finished(item='image one:1', skipped=False)",
+        "Finished(item='image one:1', skipped=False, wrong=False)",
     ]
     assert progress.sent() == {
         one.tag: Sent(sent=9, there=5),

@@ -89,3 +89,15 @@ def test_an_error_that_nobody_foresaw_is_passed_on_in_one_line() -> None:
     assert str(error).startswith('docker://a.example/x:1: skopeo failed: it said "no"')
     assert "\n" not in str(error)
     assert "\x1b" not in str(error)
+
+
+def test_the_answer_that_tells_the_cause_is_shown_of_several() -> None:
+    stderr = (
+        'time="x" level=fatal msg="Error parsing image name \\"docker://q.example/a:1\\": (Mirrors '
+        "also failed: [m.example/a:1: reading manifest 1 in m.example/a: manifest unknown: "
+        'manifest unknown]): q.example/a:1: pinging container registry q.example: no such host"'
+    )
+    error = explained(ToolFailedError(["skopeo", "inspect"], 1, stderr), "docker://q.example/a:1")
+    assert str(error) == (
+        "docker://q.example/a:1: expected an image there, found none (manifest unknown)"
+    )

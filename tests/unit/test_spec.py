@@ -65,9 +65,26 @@ def test_the_demo_spec_is_one() -> None:
     assert {model.key for model in spec.models} == {"minilm", "tiny-sharded"}
 
 
+def test_a_checkpoint_may_come_file_by_file_or_in_an_archive() -> None:
+    listed = "files: [{source: ../a/config.json}, {source: b/x, path: model.safetensors}]"
+    checkpoint = read(SPEC.replace("source: models/tiny", listed)).checkpoints[0]
+    assert [(file.path, file.source) for file in checkpoint.files] == [
+        ("config.json", "../a/config.json"),
+        ("model.safetensors", "b/x"),
+    ]
+    archive = read(SPEC.replace("source: models/tiny", "archive: ../old/tiny.tar")).checkpoints[0]
+    assert (archive.archive, archive.source, archive.files) == ("../old/tiny.tar", None, ())
+
+
 @pytest.mark.parametrize(
     ("old", "new", "place", "problem"),
     [
+        ("    source: models/tiny\n", "", "8:5", "one of source, files and archive"),
+        ("source: models/tiny", "source: a\n    archive: b.tar", "8:5", "one of source, files"),
+        ("source: models/tiny", "archive: /a.tar", "9:5", "not a path relative"),
+        ("source: models/tiny", "files: [{path: x}]", "9:13", "source: missing"),
+        ("source: models/tiny", "files: [{source: x, path: ../x}]", "9:25", "climbs"),
+        ("source: models/tiny", "files: [{source: a/x}, {source: b/X}]", "8:5", "2 times"),
         ("formatVersion: 1", "formatVersion: 2", "1:1", "reads 1 only"),
         ("formatVersion: 1\n", "", "spec.yaml", "formatVersion: missing"),
         ("scripts:", "skripts:", "6:1", "unknown field"),
@@ -186,6 +203,21 @@ def test_a_source_is_read_and_written_alike(text: str, expected: Source) -> None
 )
 def test_other_sources_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"not a|not 64"):
+        parse_source(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("oci-archive:x.tar:atlas:1.0", "write 'oci-archive:x.tar:1.0', and the image's name into"),
+        ("oci:x:a.example:5000/atlas:1.0", "write 'oci:x:1.0', and the image's name into `name:`"),
+        ("oci-archive:x.tar:a/atlas:a b", "not an image tag"),
+        ("docker-archive:x.tar:atlas", "write NAME:TAG as docker saved it, or no more than the"),
+        ("docker-archive:x.tar:@0", "write NAME:TAG as docker saved it, or no more than the"),
+    ],
+)
+def test_what_other_tools_write_is_refused_with_our_way(text: str, hint: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(hint)):
         parse_source(text)
 
 

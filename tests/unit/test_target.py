@@ -8,6 +8,7 @@ import pytest
 from bundler.errors import MalformedError
 from bundler.reference import S3Prefix
 from bundler.target import EcrTarget, Target
+from bundler.target_placeholders import require_filled_in
 from bundler.target_reader import read_target, target_template
 from bundler.yamltext import read_yaml
 
@@ -224,9 +225,64 @@ def test_the_template_is_a_target() -> None:
     assert target.models is None
 
 
-def test_every_option_of_the_template_can_be_switched_on() -> None:
+def everything_on() -> str:
+    """Give the template with all that is commented out."""
     option = re.compile(r"^( *)# ((?: *)(?:[a-zA-Z.\-/]+:(?: .*)?))$", re.MULTILINE)
-    text = option.sub(r"\1\2", target_template().decode())
+    return option.sub(r"\1\2", target_template().decode())
+
+
+def placeholders(text: str) -> list[str]:
+    try:
+        require_filled_in(read_yaml(text.encode(), name="target.yaml"))
+    except MalformedError as error:
+        return str(error).splitlines()
+    return []
+
+
+def test_every_placeholder_that_was_left_is_told_with_its_line() -> None:
+    template = target_template().decode()
+    host, bucket = placeholders(template)
+    line = next(n for n, text in enumerate(template.splitlines(), 1) if "host: reg" in text)
+    assert host.startswith(f"target.yaml:{line}:3: registry.host: registry.example.com is the")
+    assert ": s3.bucket: example-models is" in bucket
+    left = {line.split(": ")[1] for line in placeholders(everything_on())}
+    assert left >= {
+        "registry.host",
+        "registry.tokenServer",
+        "registry.ecr.endpoint",
+        "registry.ecr.kmsKey",
+        "s3.bucket",
+        "s3.endpoint",
+        "serviceAccount.annotations.eks.amazonaws.com/role-arn",
+        "docs.ingressHost",
+        "models.laguna-xs.ingressHost",
+    }
+
+
+def test_nothing_in_the_template_looks_like_an_example_and_is_not_known_as_one() -> None:
+    left = {line.split(": ")[1] for line in placeholders(everything_on())}
+    document = read_yaml(everything_on().encode(), name="target.yaml")
+    for path, (line, _) in document.positions.items():
+        written = everything_on().splitlines()[line - 1]
+        value = written.partition(": ")[2]
+        if "example" in value or "1111" in value:
+            assert ".".join(map(str, path)) in left, written
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HEAD.replace("registry.example.com", "registry.example.com.corp.local"),
+        HEAD.replace("registry.example.com", "counterexample.com"),
+        HEAD.replace("registry.example.com", "r.local") + "values: {note: example.com}",
+    ],
+)
+def test_what_is_the_operators_own_is_no_placeholder(text: str) -> None:
+    assert placeholders(text) == []
+
+
+def test_every_option_of_the_template_can_be_switched_on() -> None:
+    text = everything_on()
     target = read(text)
     assert target.registry.ecr is not None
     assert target.registry.client_key is not None

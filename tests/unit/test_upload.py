@@ -49,7 +49,7 @@ def send(release: TrustedRelease, upload: Upload) -> None:
 def to(store: MemoryStore, directory: Path, *, checks_content: bool = True) -> Upload:
     return Upload(
         store=store,
-        directory=directory,
+        place=lambda archive: directory / archive,
         checks_content=checks_content,
         stop=threading.Event(),
         emit=ignore,

@@ -1,0 +1,157 @@
+"""``bundle status``."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+from bundler.cli.opening import load_target, read_keys
+from bundler.cli.options import DIRECTORY, json_option, key_option, print_json, target_option
+from bundler.cli.plan import only_option
+from bundler.cli.registry import login_options, open_target_registry
+from bundler.cli.render import Watcher
+from bundler.cli.source_options import path_or_bucket, source_options
+from bundler.cli.tables import print_tables
+from bundler.describe import Section
+from bundler.errors import CheckError, WorldError, printable
+from bundler.publish.only import Only
+from bundler.publish.status import Finding, Standing, Status, Subject
+from bundler.publish.status_survey import Places, Survey, read_current
+from bundler.reference import S3Prefix
+from bundler.release import open_release
+from bundler.release_files import ReleaseFiles
+from bundler.sizes import size_text
+from bundler.stores.base import Registry
+from bundler.stores.login import Login
+from bundler.stores.opening import open_bucket, open_upkeep
+from bundler.target import S3Target, Target
+from bundler.tools.cluster import open_cluster
+
+# Of one kind, group and standing; all of them are in --json.
+_MOST_LINES = 20
+_COLUMNS = ("what", "standing", "which", "detail")
+
+
+def _path_or_bucket(
+    ctx: click.Context, param: click.Parameter, text: str | None
+) -> Path | S3Prefix | None:
+    return None if text is None else path_or_bucket(DIRECTORY)(ctx, param, text)
+
+
+@click.command()
+@click.argument("release", required=False, callback=_path_or_bucket)
+@source_options("release")
+@target_option
+@key_option
+@login_options
+@only_option
+@click.option(
+    "--read-back",
+    is_flag=True,
+    help="Download and hash the objects for which the store keeps no checksum to compare.",
+)
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    release: Path | ReleaseFiles | None,
+    target_file: Path,
+    key_files: tuple[Path, ...],
+    login: Login | None,
+    only: Only,
+    read_back: bool,
+    as_json: bool,
+) -> None:
+    """Compare what is at the destination with what was signed.
+
+    RELEASE is what should be there; without it, the release that the destination remembers as
+    deployed, verified like any other. Changes nothing and downloads no checkpoint. Ends with 8
+    where something is missing or different, or a checkpoint holds an object that was not signed.
+    """
+    keys, target = read_keys(key_files), load_target(target_file)
+    with tempfile.TemporaryDirectory(prefix="bundle-") as own, Watcher() as emit:
+        places = _places(target, Path(own), login)
+        signed = (
+            read_current(places, target, keys) if release is None else open_release(release, keys)
+        )
+        survey = Survey(
+            release=signed,
+            target=target,
+            places=places,
+            keys=keys,
+            now=int(time.time()),
+            only=only,
+            read_back=read_back,
+            emit=emit,
+        )
+        status = survey.status()
+    if as_json:
+        print_json(status.to_dict())
+    else:
+        show_status(status)
+    if status.drift:
+        ctx.exit(CheckError.exit_status)
+    if status.unknown:
+        ctx.exit(WorldError.exit_status)
+
+
+def show_status(status: Status) -> None:
+    """Print how a release stands: a line for all that is alike, then the sum."""
+    print_tables(
+        [Section(title=status.release, columns=_COLUMNS, rows=tuple(_rows(status.findings)))]
+    )
+    if status.drift:
+        click.echo(f"{status.release}: not as it was signed: {len(status.drift)} things")
+    elif status.unknown:
+        click.echo(f"{status.release}: not all could be asked")
+    else:
+        click.echo(f"{status.release}: all is there{_asked_less(status)}")
+
+
+def _asked_less(status: Status) -> str:
+    unproven = [item for item in status.findings if item.standing is Standing.UNPROVEN]
+    if not unproven:
+        return ""
+    return f"; {len(unproven)} objects have the right size only: --read-back reads them"
+
+
+def _rows(findings: Iterable[Finding]) -> Iterable[tuple[str, ...]]:
+    groups: dict[tuple[Subject, str, Standing], list[Finding]] = {}
+    for item in findings:
+        groups.setdefault((item.subject, item.group, item.standing), []).append(item)
+    for (subject, group, standing), items in groups.items():
+        together = standing in {Standing.PRESENT, Standing.UNPROVEN} and len(items) > 1
+        if together:
+            details = {item.detail for item in items}
+            which = f"{group} ({len(items)} files)" if group else f"{len(items)} of them"
+            yield _row(subject, standing, which, details.pop() if len(details) == 1 else "")
+            continue
+        for item in items[:_MOST_LINES]:
+            yield _row(subject, standing, item.name, item.detail)
+        if len(items) > _MOST_LINES:
+            rest = items[_MOST_LINES:]
+            size = sum(item.size for item in rest)
+            total = f", {size_text(size)}" if size else ""
+            yield _row(subject, standing, f"and {len(rest)} more{total}", "--json names them all")
+
+
+def _row(subject: Subject, standing: Standing, which: str, detail: str) -> tuple[str, ...]:
+    return (str(subject), str(standing), printable(which), printable(detail))
+
+
+def _places(target: Target, own: Path, login: Login | None) -> Places:
+    s3: S3Target = target.s3
+
+    def registry() -> Registry:
+        return open_target_registry(target.registry, own, login=login, skopeo=False).registry
+
+    return Places(
+        store=open_bucket(s3.place.bucket, endpoint=s3.endpoint, region=s3.region, ca=s3.ca),
+        upkeep=open_upkeep(s3.place.bucket, endpoint=s3.endpoint, region=s3.region, ca=s3.ca),
+        registry=registry,
+        installed=open_cluster(target.kubernetes).installed,
+    )

@@ -1,0 +1,264 @@
+"""Asking a destination how a release stands there. Changes nothing, downloads no checkpoint."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from bundler.digest import Digest
+from bundler.errors import BundleError, ContentError, NotFoundError, WorldError
+from bundler.events import Emit, Finished, Started, ignore
+from bundler.manifest import Checkpoint, CheckpointFile, Image, Manifest
+from bundler.publish.ages import age_text
+from bundler.publish.inventory import Inventory, prefixes, take_inventory
+from bundler.publish.layout import Layout, lay_out
+from bundler.publish.objects import first_wrong_part, plan_small_objects
+from bundler.publish.only import EVERYTHING, Only
+from bundler.publish.plan import Kind, State
+from bundler.publish.pointer import read_pointer
+from bundler.publish.published import read_published
+from bundler.publish.status import (
+    Finding,
+    Standing,
+    Status,
+    Subject,
+    chosen,
+    foreign_objects,
+    judge_installed,
+    judge_object,
+    judge_pointer,
+)
+from bundler.publish.status_images import look_at_image
+from bundler.publish.together import for_each
+from bundler.reference import S3Prefix
+from bundler.release import TrustedRelease
+from bundler.signing.keys import PublicKey
+from bundler.sizes import size_text
+from bundler.stores.base import ObjectStore, Registry
+from bundler.stores.upkeep import Upkeep
+from bundler.target import Target
+from bundler.tools.helm_release import Installed
+
+_OBJECT_THREADS, _IMAGE_THREADS = 24, 8
+_STANDINGS = {
+    State.PRESENT: Standing.PRESENT,
+    State.TO_DO: Standing.MISSING,
+    State.CONFLICT: Standing.DIFFERENT,
+}
+_SUBJECTS = {Kind.RELEASE_FILE: Subject.RELEASE_FILE, Kind.MARKER: Subject.MARKER}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """What a target names, opened to look at it.
+
+    Attributes:
+        store, upkeep: The bucket.
+        registry: Opens the registry.
+        installed: Asks Helm for its newest revision.
+    """
+
+    store: ObjectStore
+    upkeep: Upkeep
+    registry: Callable[[], Registry]
+    installed: Callable[[], Installed | None]
+
+
+def find_inventory(upkeep: Upkeep, place: S3Prefix) -> Inventory:
+    """List what lies below a target's place in a bucket."""
+    return take_inventory(
+        place, (item for prefix in prefixes(place) for item in upkeep.objects(prefix))
+    )
+
+
+def read_current(places: Places, target: Target, keys: Sequence[PublicKey]) -> TrustedRelease:
+    """Verify and read the release that the destination remembers as deployed.
+
+    Raises:
+        NotFoundError: Nothing was deployed there, or its files are gone.
+        UntrustedError: No key was given, or none of them signed it.
+        ContentError: Its files are not those that were deployed.
+    """
+    place = target.s3.place
+    pointer = read_pointer(places.store, place.key("releases", "current.json"))
+    if pointer is None or pointer.deployed is None:
+        raise NotFoundError(
+            f"{place}: no release was deployed here yet", hint="name the release: its directory"
+        )
+    deployed = pointer.deployed
+    held = find_inventory(places.upkeep, place).releases.get(deployed.release)
+    if held is None:
+        raise NotFoundError(
+            f"{place / 'releases' / deployed.release}: nothing is there, and it is deployed",
+            hint="publish that release again, or name its directory",
+        )
+    release = read_published(places.store, held, keys)
+    got = Digest.of(release.manifest_bytes)
+    if got != deployed.manifest:
+        raise ContentError(
+            f"{held.place}: expected the manifest {deployed.manifest}, as deployed, got {got}"
+        )
+    return release
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """Looks at everything that a release has at its destination.
+
+    Attributes:
+        release: What was signed.
+        target: Where it is to be.
+        places: What the target names, opened.
+        keys: Whom to trust, about other releases that lie there.
+        now: Seconds since 1970, for ages.
+        only: Which parts are looked at.
+        read_back: Read an object whole where the store keeps no checksum to compare.
+        emit: Told of what is looked at; from several threads.
+    """
+
+    release: TrustedRelease
+    target: Target
+    places: Places
+    keys: Sequence[PublicKey]
+    now: int
+    only: Only = EVERYTHING
+    read_back: bool = False
+    emit: Emit = ignore
+
+    def status(self) -> Status:
+        """Look, and compare with what was signed; what cannot be asked is among the findings.
+
+        Raises:
+            MalformedError: The target does not fit the release.
+        """
+        manifest = self.release.manifest
+        layout = lay_out(manifest, self.target)
+        checkpoints = chosen(manifest, layout, self.only.checkpoints(layout))
+        findings: list[Finding] = []
+        if self.only.uses_store:
+            place = str(self.target.s3.place)
+            findings += self._asked(
+                Subject.BUCKET, place, lambda: self._bucket(layout, checkpoints)
+            )
+        if self.only.images:
+            host = self.target.registry.host
+            findings += self._asked(Subject.REGISTRY, host, self._images)
+        if self.only.chart:
+            name = self.target.kubernetes.release
+            findings += self._asked(Subject.CHART, name, lambda: self._chart(layout))
+        return Status(
+            release=manifest.release.directory, manifest=self._digest, findings=tuple(findings)
+        )
+
+    @property
+    def _digest(self) -> Digest:
+        return Digest.of(self.release.manifest_bytes)
+
+    def _asked(
+        self, subject: Subject, name: str, look: Callable[[], Iterable[Finding]]
+    ) -> list[Finding]:
+        """Look at one place; that it cannot be asked is a finding too."""
+        self.emit(Started("look at", name))
+        try:
+            found = list(look())
+        except WorldError as error:
+            found = [_unknown(subject, name, error)]
+        self.emit(Finished(name))
+        return found
+
+    def _bucket(self, layout: Layout, checkpoints: Sequence[Checkpoint]) -> Iterator[Finding]:
+        inventory = find_inventory(self.places.upkeep, self.target.s3.place)
+        yield from self._checkpoint_files(inventory, layout, checkpoints)
+        seen = {item.name: layout.checkpoints[item.name] for item in checkpoints}
+        yield from self._small_objects(replace(layout, checkpoints=seen))
+        if self.only.chart:
+            pointer = read_pointer(self.places.store, layout.pointer)
+            manifest = self.release.manifest
+            yield judge_pointer(pointer, manifest, self._digest, key=layout.pointer)
+        known = {self.release.manifest.release.directory: self.release.manifest}
+        yield from self._others(inventory, known)
+        yield from foreign_objects(inventory, known, map(str, seen.values()))
+        yield from self._asked(Subject.UPLOAD, "unfinished uploads", self._uploads)
+
+    def _checkpoint_files(
+        self, inventory: Inventory, layout: Layout, checkpoints: Sequence[Checkpoint]
+    ) -> list[Finding]:
+        found: dict[str, Finding] = {}
+
+        def look(item: tuple[S3Prefix, CheckpointFile]) -> None:
+            place, file = item
+            key, held = place.key(file.path), inventory.checkpoints.get(str(place))
+            there = held is not None and file.path in held.objects
+            stored = self.places.store.head(key) if there else None
+            finding = judge_object(key, file, stored, group=str(place))
+            if finding.standing is Standing.UNPROVEN and self.read_back:
+                finding = self._read_back(finding, file)
+            found[key] = finding
+
+        work = [
+            (layout.checkpoints[item.name], file) for item in checkpoints for file in item.files
+        ]
+        for_each(look, work, threads=_OBJECT_THREADS, stop=threading.Event())
+        return [found[place.key(file.path)] for place, file in work]
+
+    def _read_back(self, finding: Finding, file: CheckpointFile) -> Finding:
+        wrong = first_wrong_part(self.places.store, finding.name, file)
+        standing = Standing.DIFFERENT if wrong else Standing.PRESENT
+        return replace(finding, standing=standing, detail=wrong or "read back")
+
+    def _small_objects(self, layout: Layout) -> Iterator[Finding]:
+        for step in plan_small_objects(self.places.store, self.release, layout):
+            yield Finding(
+                subject=_SUBJECTS[step.kind],
+                name=step.name,
+                standing=_STANDINGS[step.state],
+                detail=step.detail,
+            )
+
+    def _others(self, inventory: Inventory, known: dict[str, Manifest]) -> Iterator[Finding]:
+        """Read the other releases that lie there into ``known``; tell of those that cannot be."""
+        for name, held in inventory.releases.items():
+            if name in known:
+                continue
+            try:
+                known[name] = read_published(self.places.store, held, self.keys).manifest
+            except BundleError as error:
+                detail = f"not judged: {error}"
+                yield Finding(
+                    subject=Subject.RELEASE, name=name, standing=Standing.UNKNOWN, detail=detail
+                )
+
+    def _uploads(self) -> Iterator[Finding]:
+        for prefix in prefixes(self.target.s3.place):
+            for item in self.places.upkeep.uploads(prefix):
+                age = age_text(self.now - item.touched)
+                yield Finding(
+                    subject=Subject.UPLOAD,
+                    name=item.key,
+                    standing=Standing.UNFINISHED,
+                    detail=f"{item.parts} parts, {size_text(item.size)}, untouched for {age}",
+                    size=item.size,
+                )
+
+    def _images(self) -> list[Finding]:
+        registry, images = self.places.registry(), self.release.manifest.images
+        found: dict[Image, Finding] = {}
+
+        def look(image: Image) -> None:
+            found[image] = look_at_image(registry, image)
+
+        for_each(look, images, threads=_IMAGE_THREADS, stop=threading.Event())
+        return [found[image] for image in images]
+
+    def _chart(self, layout: Layout) -> Iterator[Finding]:
+        installed = self.places.installed()
+        yield judge_installed(
+            installed, self.release.manifest, self._digest, layout, self.target.kubernetes
+        )
+
+
+def _unknown(subject: Subject, name: str, error: BundleError) -> Finding:
+    hint = f" ({error.hint})" if error.hint else ""
+    detail = f"could not be asked: {error}{hint}"
+    return Finding(subject=subject, name=name, standing=Standing.UNKNOWN, detail=detail)

@@ -1,0 +1,74 @@
+"""When a call to S3 is tried again: by our own patience, through the client library's hook.
+
+The library's own modes count attempts, not time, and do not read ``Retry-After``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+from botocore.exceptions import ConnectionError as NoConnectionError
+from botocore.exceptions import HTTPClientError, SSLError
+
+from bundler.errors import BundleError
+from bundler.stores.retry import Patience, Tries
+from bundler.stores.s3_body import Body
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+_TRIES = "bundle-tries"
+_STATUSES = frozenset({429, 500, 502, 503, 504})
+# What S3 says with another status, or with none that a HEAD could tell apart.
+_CODES = frozenset({"RequestTimeout", "SlowDown", "Throttling", "ThrottlingException"})
+# A server that never answered is perhaps no server: whoever named it wrongly waits for no budget.
+_TRIES_OF_STRANGERS = 3
+
+
+class Retries:
+    """Judges the failed attempts of one client's calls; any thread."""
+
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
+        self._heard = False
+
+    def watch(self, client: S3Client) -> None:
+        """Be asked after each attempt of a client that tries nothing again by itself."""
+        client.meta.events.register("before-call.s3", self._begin)
+        # The stubs know only of events whose handlers give nothing.
+        client.meta.events.register("needs-retry.s3", cast("Callable[..., None]", self._judge))
+
+    def _begin(self, context: dict[str, Any], **_: object) -> None:
+        context[_TRIES] = Tries(self._patience)
+
+    def _judge(
+        self,
+        response: tuple[Any, dict[str, Any]] | None,
+        caught_exception: Exception | None,
+        request_dict: dict[str, Any],
+        **_: object,
+    ) -> float | None:
+        """Wait and give 0, the seconds that are left to wait; None to let the failure stand."""
+        body = request_dict["body"]
+        tries: Tries = body.tries if isinstance(body, Body) else request_dict["context"][_TRIES]
+        if response is None:
+            most = None if self._heard else _TRIES_OF_STRANGERS
+            again = _may_pass(caught_exception) and tries.again(most=most)
+            return 0.0 if again else None
+        self._heard = True
+        answer, parsed = response
+        code = parsed.get("Error", {}).get("Code", "")
+        if answer.status_code not in _STATUSES and code not in _CODES:
+            return None
+        return 0.0 if tries.again(answer.headers.get("Retry-After")) else None
+
+
+def _may_pass(error: Exception | None) -> bool:
+    """Say whether a call without an answer may get one next time."""
+    if isinstance(error, SSLError):
+        return False
+    if isinstance(error, HTTPClientError):
+        # What our own code raised while it gave the body stands.
+        return not isinstance(error.kwargs.get("error"), BundleError)
+    return isinstance(error, NoConnectionError)

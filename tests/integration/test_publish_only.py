@@ -1,0 +1,301 @@
+"""Parts of a release, one run after the other: ``publish --only``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bundler.cli import run
+from bundler.errors import CheckError, ContentError, MalformedError, StaleError
+from bundler.events import Event, Started
+from bundler.publish.carry_out import publish
+from bundler.publish.destination import Destination
+from bundler.publish.only import Only
+from bundler.publish.plan import Kind, Plan, State
+from bundler.publish.planning import make_plan
+from bundler.publish.pointer import NOTHING_ALLOWED
+from bundler.publish.secrets import read_secrets
+from bundler.receipt import Receipt, decode_receipt
+from bundler.release import TrustedRelease, open_release
+from tests.integration import test_publish as whole
+from tests.integration.test_publish import NOW, Site
+from tests.publishable import SMALL, make_publishable
+from tests.rehearsal.s3 import S3
+
+site, small = whole.site, whole.small
+# Whoever asks this anything fails.
+NOBODY: Any = object()
+NAME = "demo-2026.11.1"
+
+
+def plan_only(
+    site: Site, release: TrustedRelease, *words: str, destination: Destination | None = None
+) -> Plan:
+    return make_plan(
+        release,
+        site.target,
+        destination or site.destination,
+        secrets=read_secrets(site.target) if Only(words).chart else (),
+        now=NOW,
+        allowances=NOTHING_ALLOWED,
+        only=Only(words),
+        emit=site.events.append,
+    )
+
+
+def publish_only(
+    site: Site, release: TrustedRelease, *words: str, destination: Destination | None = None
+) -> Receipt | None:
+    plan = plan_only(site, release, *words, destination=destination)
+    return publish(
+        plan,
+        release,
+        site.target,
+        destination or site.destination,
+        secrets=read_secrets(site.target) if Only(words).chart else (),
+        values_path=site.values_path,
+        receipts=site.directory,
+        now=NOW,
+        verify_first=True,
+        scratch_parent=site.directory,
+        emit=site.events.append,
+    )
+
+
+def without(release: TrustedRelease, place: Path, *archives: str) -> TrustedRelease:
+    """Copy a release, and leave some archives of it out."""
+    shutil.copytree(release.directory, place)
+    for name in archives:
+        (place / name).unlink()
+    return open_release(place, release.signers)
+
+
+def bucket_alone(site: Site) -> Destination:
+    return Destination(store=site.store, registry=NOBODY, cluster=NOBODY)
+
+
+def registry_alone(site: Site) -> Destination:
+    return Destination(store=NOBODY, registry=site.registry, cluster=NOBODY)
+
+
+def states(plan: Plan, kind: Kind) -> set[State]:
+    return {step.state for step in plan.steps if step.kind is kind}
+
+
+def sent(events: Sequence[Event]) -> set[str]:
+    return {
+        f"{event.verb} {event.item}"
+        for event in events
+        if isinstance(event, Started) and event.verb in {"upload", "push"}
+    }
+
+
+def keys(site: Site, part: str) -> set[str]:
+    return {key.partition(part)[2] for key in site.objects() if part in key}
+
+
+def test_checkpoints_alone_ask_nothing_of_registry_and_cluster_and_need_no_bundle(
+    site: Site, small: TrustedRelease, tmp_path: Path
+) -> None:
+    early = without(small, tmp_path / "early", small.manifest.bundle.archive)
+    receipt = publish_only(site, early, "checkpoints", destination=bucket_alone(site))
+    assert receipt is not None
+    assert receipt.chart is None
+    assert receipt.images == ()
+    [written] = site.directory.iterdir()
+    assert decode_receipt(written.read_bytes(), name="receipt") == receipt
+    files = {item.key for item in receipt.objects}
+    assert files | {f"llm/releases/{NAME}/receipts/{receipt.name}.json"} == set(site.objects())
+    assert keys(site, "/complete/") == {"laguna_1.json", "point_1.json"}
+    assert not keys(site, "/current.json")
+    site.events.clear()
+    assert site.publish(small) is not None
+    assert not [each for each in sent(site.events) if each.startswith("upload")]
+    assert not site.plan(small).pending
+
+
+def test_images_alone_ask_nothing_of_bucket_and_cluster_and_need_no_checkpoint(
+    site: Site, small: TrustedRelease, tmp_path: Path
+) -> None:
+    early = without(small, tmp_path / "early", "point_1.tar", "laguna_1.tar")
+    receipt = publish_only(site, early, "images", destination=registry_alone(site))
+    assert receipt is not None
+    assert {image.tag for image in receipt.images} == {it.tag for it in small.manifest.images}
+    assert receipt.objects == ()
+    for image in small.manifest.images:
+        assert site.digest(image.tag) == image.digest
+    assert not site.objects()
+    assert [path.suffix for path in site.directory.iterdir()] == [".json"]
+    assert publish_only(site, early, "images", destination=registry_alone(site)) is None
+    site.events.clear()
+    assert site.publish(small) is not None
+    assert not [each for each in sent(site.events) if each.startswith("push")]
+    assert not site.plan(small).pending
+
+
+def test_one_part_after_the_other_comes_to_the_same_as_all_at_once(
+    site: Site, small: TrustedRelease
+) -> None:
+    publish_only(site, small, "point", destination=bucket_alone(site))
+    assert keys(site, "/complete/") == {"point_1.json"}
+    plan = site.plan(small)
+    pending = {step.group for step in plan.pending if step.kind is Kind.CHECKPOINT_FILE}
+    assert [group.split("/")[-2] for group in pending] == ["laguna"]
+    publish_only(site, small, "images")
+    publish_only(site, small, "laguna-two")
+    assert keys(site, "/complete/") == {"laguna_1.json", "point_1.json"}
+    assert site.cluster.upgrades == 0
+    assert not keys(site, "/current.json")
+    receipt = publish_only(site, small, "chart")
+    assert receipt is not None
+    assert receipt.chart is not None
+    assert {image.tag for image in receipt.images} == {it.tag for it in small.manifest.images}
+    assert site.cluster.upgrades == 1
+    pointer = json.loads(site.store.get("llm/releases/current.json", limit=4096))
+    assert (pointer["release"], pointer["highest"]) == (NAME, 1)
+    assert not site.plan(small).pending
+
+
+def test_what_was_not_asked_for_is_listed_and_not_looked_at(
+    site: Site, small: TrustedRelease
+) -> None:
+    plan = plan_only(site, small, "point", destination=bucket_alone(site))
+    for kind in set(Kind) - {Kind.CHECKPOINT_FILE, Kind.RELEASE_FILE, Kind.MARKER, Kind.REPOSITORY}:
+        assert states(plan, kind) == {State.NOT_ASKED}, kind
+    assert states(plan, Kind.CHECKPOINT_FILE) == {State.NOT_ASKED, State.TO_DO}
+    assert states(plan, Kind.MARKER) == {State.NOT_ASKED, State.TO_DO}
+    assert {step.name for step in plan.steps} == {step.name for step in site.plan(small).steps}
+    facts: Any = plan.to_dict()
+    assert facts["only"] == ["point"]
+    assert facts["notAsked"] == len(plan.in_state(State.NOT_ASKED))
+
+
+@pytest.mark.parametrize(
+    ("there", "missing"),
+    [
+        ((), ["image ", "checkpoint s3://"]),
+        (("images",), ["checkpoint s3://"]),
+        (("checkpoints",), ["image "]),
+        (("images", "point"), ["2 files of checkpoint s3://"]),
+    ],
+)
+def test_the_chart_alone_is_installed_only_where_all_that_it_needs_is_there(
+    site: Site, small: TrustedRelease, there: tuple[str, ...], missing: list[str]
+) -> None:
+    for words in there:
+        publish_only(site, small, words)
+    before = site.state()
+    with pytest.raises(CheckError, match="needs what is not there yet") as caught:
+        plan_only(site, small, "chart")
+    lines = str(caught.value).splitlines()[1:]
+    for text in missing:
+        assert [line for line in lines if text in line], lines
+    assert bool([line for line in lines if "image" in line]) == ("image " in missing)
+    assert site.state() == before
+    publish_only(site, small, "chart", "images", "checkpoints")
+    assert not site.plan(small).pending
+
+
+@pytest.mark.parametrize("words", [(), ("checkpoints",), ("point",), ("chart",)])
+def test_a_checkpoint_that_is_there_needs_no_archive_here(
+    site: Site, small: TrustedRelease, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    publish_only(site, small, "images", "checkpoints")
+    late = without(small, tmp_path / "late", "point_1.tar", "laguna_1.tar")
+    plan = plan_only(site, late, *words)
+    assert State.TO_DO not in states(plan, Kind.CHECKPOINT_FILE)
+    publish_only(site, late, *words)
+    assert bool(site.cluster.upgrades) == (not words or words == ("chart",))
+
+
+def test_an_absent_archive_is_missed_only_where_it_was_asked_for(
+    site: Site, small: TrustedRelease, tmp_path: Path
+) -> None:
+    one = without(small, tmp_path / "one", "laguna_1.tar", small.manifest.bundle.archive)
+    with pytest.raises(ContentError, match=r"laguna_1\.tar: absent"):
+        plan_only(site, one, "checkpoints")
+    assert publish_only(site, one, "point") is not None
+
+
+def test_nothing_is_marked_complete_that_is_not(
+    site: Site, small: TrustedRelease, tmp_path: Path
+) -> None:
+    broken = whole.damaged(small, tmp_path, "point_1", "model.safetensors", 100)
+    plan = plan_only(site, broken, "checkpoints")
+    with pytest.raises(ContentError, match=r"model\.safetensors"):
+        publish(
+            plan,
+            broken,
+            site.target,
+            bucket_alone(site),
+            secrets=(),
+            values_path=site.values_path,
+            receipts=site.directory,
+            now=NOW,
+        )
+    assert not keys(site, "/complete/")
+    assert not list(site.directory.iterdir())
+    publish_only(site, small, "checkpoints")
+    assert keys(site, "/complete/") == {"laguna_1.json", "point_1.json"}
+
+
+def test_an_older_release_is_refused_wherever_the_bucket_is_asked(
+    site: Site, small: TrustedRelease
+) -> None:
+    newer = make_publishable(site.directory.parent / "newer", replace(SMALL, sequence=2))
+    site.publish(newer)
+    for words in (("checkpoints",), ("point",), ("chart",), ("images", "point")):
+        with pytest.raises(StaleError, match="sequence 1, expected 2"):
+            plan_only(site, small, *words)
+    # Images alone run nowhere; whatever installs a chart that names them judges the sequence.
+    plan_only(site, small, "images", destination=registry_alone(site))
+
+
+@pytest.mark.parametrize("word", ["image", "point_1", "Point", ""])
+def test_a_word_that_is_no_part_and_no_model_is_refused(
+    site: Site, small: TrustedRelease, word: str
+) -> None:
+    with pytest.raises(MalformedError, match="expected images, checkpoints, chart or") as caught:
+        plan_only(site, small, word)
+    assert "laguna, laguna-two, point" in str(caught.value.hint)
+
+
+def test_uploading_early_works_before_there_is_a_cluster_or_a_login(
+    site: Site,
+    small: TrustedRelease,
+    s3: S3,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As on the command line: the files that name cluster, login and keys may not be there yet."""
+    target = {
+        "formatVersion": 1,
+        "registry": {"host": "registry.invalid", "ca": "none.pem", "authFile": "none.json"},
+        "s3": {
+            "bucket": site.target.s3.place.bucket,
+            "prefix": "llm",
+            "region": s3.region,
+            "endpoint": s3.url,
+            "credentials": {"secretName": "aws", "fromFile": "none.env"},
+        },
+        "kubernetes": {"kubeconfig": "none.yaml"},
+        "apiKey": {"fromFile": "none.txt"},
+    }
+    (tmp_path / "target.yaml").write_text(yaml.safe_dump(target))
+    (tmp_path / "key.pub").write_bytes(small.signers[0].pem)
+    arguments = [str(small.directory), "--target", str(tmp_path / "target.yaml")]
+    arguments += ["--key", str(tmp_path / "key.pub"), "--only", "point", "--only", "laguna"]
+    assert run(["publish", *arguments, "--yes"]) == 0
+    told = capsys.readouterr()
+    assert f"{NAME}: point laguna published" in told.out
+    assert "- image registry.invalid/atlas:1.0.0" in told.err
+    assert keys(site, "/complete/") == {"laguna_1.json", "point_1.json"}
+    assert run(["plan", *arguments, "--detailed-exitcode"]) == 0
+    assert "all of what was asked for is there" in capsys.readouterr().out

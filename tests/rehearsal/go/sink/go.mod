@@ -1,0 +1,3 @@
+module bundle-rehearsal/sink
+
+go 1.26.0
