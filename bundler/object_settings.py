@@ -10,6 +10,7 @@ from bundler.document import Table
 
 # Source: Amazon S3 user guide, "Categorizing your objects using tags".
 _MAX_TAGS, _MAX_TAG_KEY, _MAX_TAG_VALUE = 10, 128, 256
+_TAG = re.compile(r"[\w +\-=.:/@]*")
 _STORAGE_CLASS = re.compile(r"[A-Z][A-Z0-9_]{0,39}")
 # An object there must be restored, for hours, before anybody can read it.
 _ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
@@ -35,11 +36,10 @@ class ObjectSettings:
         if len(self.tags) > _MAX_TAGS:
             raise ValueError(f"tags: expected at most {_MAX_TAGS}, got {len(self.tags)}")
         for key, value in self.tags.items():
-            if not 0 < len(key) <= _MAX_TAG_KEY or len(value) > _MAX_TAG_VALUE:
-                raise ValueError(
-                    f"tags: expected a key of 1 to {_MAX_TAG_KEY} characters and a value of at "
-                    f"most {_MAX_TAG_VALUE}, got {key[:_MAX_TAG_KEY]!r}"
-                )
+            _check_tag(key, _MAX_TAG_KEY)
+            _check_tag(value, _MAX_TAG_VALUE)
+            if not key:
+                raise ValueError("tags: expected a key, got none")
 
 
 def read_object_settings(table: Table) -> ObjectSettings:
@@ -60,6 +60,14 @@ def read_object_settings(table: Table) -> ObjectSettings:
             kms_key=kms_key, bucket_key=bucket_key, storage_class=storage_class, tags=texts
         )
     )
+
+
+def _check_tag(text: str, most: int) -> None:
+    if len(text) > most or _TAG.fullmatch(text) is None:
+        raise ValueError(
+            f"tags: expected at most {most} letters, digits, spaces and + - = . _ : / @, "
+            f"got {text[:most]!r}"
+        )
 
 
 def _storage_class(text: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from bundler.archive.descriptors import open_below, open_descriptor
-from bundler.archive.page_cache import Direct, PastCache, drop_behind
+from bundler.archive.page_cache import Direct, DropBehind, PastCache
 from bundler.archive.reader import READ_BYTES as READ_BYTES
 from bundler.archive.reader import WINDOW_BYTES as WINDOW_BYTES
 from bundler.archive.reader import Reader, ReaderSlice
@@ -175,6 +175,7 @@ class RandomReader(Reader):
             self._descriptor = open_descriptor(path)
         else:
             self._descriptor = open_below(root, path.as_posix(), inside=inside)
+        self._behind = DropBehind(self._descriptor)
         self.status = os.fstat(self._descriptor)
         self.size = self.status.st_size
 
@@ -187,10 +188,11 @@ class RandomReader(Reader):
             if not count:
                 raise cut_short(self.path, offset + wanted, offset + done)
             done += count
+        self._behind.passed(offset + wanted)
 
     def drop_behind(self, offset: int, length: int) -> AbstractContextManager[None]:
         """Read a range in this block without leaving it in memory, unless it was there before."""
-        return drop_behind(self._descriptor, offset, length)
+        return self._behind.range(offset, length)
 
     def fileno(self) -> int:
         """Give the descriptor."""
@@ -206,6 +208,7 @@ class RandomReader(Reader):
     def close(self) -> None:
         """Give the descriptor back."""
         if self._descriptor >= 0:
+            self._behind.end()
             os.close(self._descriptor)
             self._descriptor = -1
 

@@ -6,7 +6,8 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -84,39 +85,90 @@ class Direct:
             self._on = on
 
 
-@contextmanager
-def drop_behind(descriptor: int, offset: int, length: int) -> Iterator[None]:
-    """Drop a range of a file from the page cache after the block, unless it was there before.
+class DropBehind:
+    """Drops what is read of a file from the page cache again, unless it was there before.
 
-    Reading from a cold disk costs half as much so, and pushes out nothing that others use.
+    Reading from a cold disk costs half as much so, and pushes out nothing that others use. Any
+    thread may use it.
+
+    Args:
+        descriptor: Of the file; open until ``end``.
     """
-    with dropping(descriptor, offset, length):
-        yield
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._dropped: list[tuple[int, int]] = []
+        self._reading = threading.local()
+
+    @contextmanager
+    def range(self, offset: int, length: int) -> Iterator[None]:
+        """Read a range in this block, from its first byte to its last."""
+        with dropping(self._descriptor, offset, length) as passing:
+            self._reading.now = offset, passing
+            yield
+        self._reading.now = None
+        if passing.cold:
+            self._dropped.append((offset, offset + length))
+
+    def passed(self, end: int) -> None:
+        """Tell up to where this thread has read."""
+        now = getattr(self._reading, "now", None)
+        if now is not None:
+            offset, passing = now
+            passing(end - offset)
+
+    def end(self) -> None:
+        """Drop what was read ahead into a range after that was dropped, and across two of them.
+
+        The kernel drops whole folios only, and one may be of the end of a range and of the next.
+        """
+        begin = last = 0
+        for offset, end in sorted(self._dropped):
+            if offset > last:
+                _drop(self._descriptor, begin, last - begin)
+                begin = offset
+            last = max(last, end)
+        if last:
+            _drop(self._descriptor, begin, last - begin)
+
+
+class Passing:
+    """A range that is being read: call it with how many of its bytes were."""
+
+    def __init__(self, descriptor: int, offset: int, length: int) -> None:
+        self.cold = _is_cold(descriptor, offset, length)
+        self._descriptor = descriptor
+        self._offset = offset
+        self._done = 0
+
+    def __call__(self, count: int) -> None:
+        """Take it that so many bytes were read, from the first on."""
+        if self.cold and count - self._done >= _STEP:
+            _drop(self._descriptor, self._offset + self._done, count - self._done)
+            self._done = count
 
 
 @contextmanager
-def dropping(descriptor: int, offset: int, length: int) -> Iterator[Callable[[int], None]]:
-    """Drop a range as ``drop_behind`` does, and while it is read already.
-
-    The middle tells whether it was there before: the first bytes may be there because the range
-    before was read ahead, the last ones because what follows was looked at.
+def dropping(descriptor: int, offset: int, length: int) -> Iterator[Passing]:
+    """Drop a range as ``DropBehind`` does, and while it is read already.
 
     Yields:
         To be told how many bytes of the range were read: those go while the next ones come, which
         then take their place in memory.
     """
-    cold = length >= _SMALLEST and not _may_be_cached(descriptor, offset + length // 2)
-    done = 0
-
-    def passed(count: int) -> None:
-        nonlocal done
-        if cold and count - done >= _STEP:
-            _drop(descriptor, offset + done, count - done)
-            done = count
-
-    yield passed
-    if cold:
+    passing = Passing(descriptor, offset, length)
+    yield passing
+    if passing.cold:
         _drop(descriptor, offset, length)
+
+
+def _is_cold(descriptor: int, offset: int, length: int) -> bool:
+    """Say whether a range is large and not in memory.
+
+    The middle tells: the first bytes may be there because the range before was read ahead, the
+    last ones because what follows was looked at.
+    """
+    return length >= _SMALLEST and not _may_be_cached(descriptor, offset + length // 2)
 
 
 def _drop(descriptor: int, offset: int, length: int) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 _READ = 8
+_OURS = "SHA256"
 _MD5 = re.compile(r'"?([0-9a-f]{32})"?')
 
 Wanted = Mapping[int, tuple[Span, Digest]]
@@ -90,7 +91,7 @@ def _list_uploads(client: S3Client, place: Place) -> list[tuple[str, datetime]]:
     ours = (
         (item["UploadId"], item["Initiated"])
         for item in every
-        if item["Key"] == place.key and item.get("ChecksumAlgorithm", "SHA256") == "SHA256"
+        if item["Key"] == place.key and item.get("ChecksumAlgorithm", _OURS) == _OURS
     )
     return list(islice(ours, _READ))
 
@@ -103,8 +104,11 @@ def _judge(
         Bucket=place.bucket, Key=place.key, UploadId=upload_id
     )
     try:
-        every = [part for page in pages for part in page.get("Parts", ())]
+        listed = list(pages)
     except ClientError:
+        return None
+    every = [part for page in listed for part in page.get("Parts", ())]
+    if any(page.get("ChecksumAlgorithm", _OURS) != _OURS for page in listed):
         return None
     proven, likely = {}, {}
     for part in every:

@@ -70,8 +70,11 @@ class S3Incoming:
         self._looked = writer.patience.clock()
         left = find_unfinished(self._client, place, self._wanted)
         self._etags = dict(left.proven) if left else {}
-        # With SSE-KMS an ETag is no MD5.
-        self._likely = dict(left.likely) if left and not writer.settings.kms_key else {}
+        self._likely = dict(left.likely) if left else {}
+        if writer.settings.kms_key:
+            # An ETag is no MD5 then, and one answer is needed that names the key.
+            self._likely.clear()
+            self._etags.pop(len(parts), None)
         if left is None:
             with told(place):
                 self.upload_id = writer.begin(place)
@@ -168,7 +171,7 @@ class S3Incoming:
             for number, (_, digest) in self._wanted.items()
         ]
         with told(self.place):
-            done = only_if_absent(
+            only_if_absent(
                 lambda condition: self._client.complete_multipart_upload(
                     Bucket=self.place.bucket,
                     Key=self.place.key,
@@ -177,7 +180,6 @@ class S3Incoming:
                     **condition,
                 )
             )
-        self._writer.require_encrypted(self.place, done)
 
     def _settle(self, lost: LostError | None) -> None:
         """The upload is gone, or the key taken: the same content there is success.

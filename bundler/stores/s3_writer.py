@@ -74,11 +74,15 @@ class Writer:
         begun = self.client.create_multipart_upload(
             Bucket=place.bucket, Key=place.key, ChecksumAlgorithm="SHA256", **self._settings()
         )
-        self.require_encrypted(place, begun)
         return begun["UploadId"]
 
     def require_encrypted(self, place: Place, answer: Mapping[str, object]) -> None:
-        """Refuse a server that keeps what it takes without the key that it was told to use."""
+        """Refuse a server that keeps what it takes without the key that it was told to use.
+
+        Args:
+            place: What was sent.
+            answer: To a PUT or to a part: every server that encrypts says so there.
+        """
         if self.settings.kms_key and answer.get("ServerSideEncryption") != _KMS:
             raise WorldError(
                 f"{place}: expected {place.server} to encrypt it with the KMS key "

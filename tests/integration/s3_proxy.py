@@ -123,7 +123,9 @@ class _Handler(BaseHTTPRequestHandler):
         connection = http.client.HTTPConnection(upstream.host, upstream.port, timeout=_SECONDS)
         with contextlib.closing(connection):
             headers = {k: v for k, v in self.headers.items() if k.lower() != "expect"}
-            connection.request(self.command, self.path, body, headers)
+            # A server that refuses does not read on, and has answered already.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.request(self.command, self.path, body, headers)
             response = connection.getresponse()
             content = response.read()
         kept = {k: v for k, v in response.getheaders() if k.lower() not in _HOP_BY_HOP}

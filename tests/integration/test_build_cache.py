@@ -109,6 +109,7 @@ def test_a_second_build_reads_no_weights_and_gives_the_same_bytes(builder: Build
     assert builder.read == set()
     assert content(again.directory) == content(first.directory)
     assert "made of the same files" in builder.notes
+    assert "of disk to work in, at least 0 s of hashing" in builder.notes
     shutil.rmtree(first.directory)
     third = builder.build(first.lock)
     assert content(third.directory) == content(again.directory)

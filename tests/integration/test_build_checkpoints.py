@@ -226,6 +226,4 @@ def test_weights_and_configuration_have_to_lie_at_the_top(
 
 def test_a_checkpoint_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="nowhere: expected a directory"):
-        read_checkpoint(
-            CheckpointSpec(name="t", root="t", source="nowhere"), tmp_path, ignore
-        )
+        read_checkpoint(CheckpointSpec(name="t", root="t", source="nowhere"), tmp_path, ignore)

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,26 @@ def test_a_neighbour_that_was_looked_at_keeps_nothing_in_memory(tmp_path: Path) 
         reader.read_at(4 * MIB + 10, 10)
         digest_of(reader, 0, 4 * MIB + 10)
     assert not is_cached(path, 2 * MIB)
+
+
+def test_where_two_ranges_meet_nothing_is_left_in_memory(tmp_path: Path) -> None:
+    path, size = tmp_path / "a", 24 * MIB
+    path.write_bytes(os.urandom(size))
+    make_cold(path)
+    edges = [512, 8 * MIB + 512, 16 * MIB + 512, size]
+    with RandomReader(path) as reader:
+        for begin, end in pairwise(edges):
+            digest_of(reader, begin, end - begin)
+    assert not any(is_cached(path, place) for place in range(4096, size, 4096))
+
+
+def test_a_range_is_dropped_while_it_is_read(tmp_path: Path) -> None:
+    path, size = tmp_path / "a", 64 * MIB
+    path.write_bytes(os.urandom(size))
+    make_cold(path)
+    with RandomReader(path) as reader:
+        for number, _ in enumerate(reader.pieces(0, size)):
+            assert number < 8 or not is_cached(path, (number - 6) * MIB)
 
 
 def test_results_come_in_the_order_of_the_jobs() -> None:

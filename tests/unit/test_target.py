@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bundler.errors import MalformedError
+from bundler.object_settings import ObjectSettings
 from bundler.reference import S3Prefix
 from bundler.target import EcrTarget, Target
 from bundler.target_placeholders import require_filled_in
@@ -118,6 +119,34 @@ def test_what_ecr_decides_by_itself_is_left_open() -> None:
     )
     named = read(HEAD.replace("registry.example.com", f"{host}, ecr: {{fips: true}}"))
     assert named.registry.ecr == EcrTarget(fips=True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ("storageClass: GLACIER", "pods could not read objects of an archive class"),
+        ("storageClass: standard", "not a storage class"),
+        ("bucketKey: false", "goes with kmsKey"),
+        ("tags: {a: b&c}", "expected at most 256 letters"),
+        ("tags: {" + ", ".join(f"t{n}: x" for n in range(11)) + "}", "expected at most 10, got 11"),
+        (f"tags: {{a: {'x' * 257}}}", "expected at most 256 letters"),
+        (f"tags: {{{'x' * 129}: a}}", "expected at most 128 letters"),
+        ('tags: {"": a}', "expected a key"),
+    ],
+)
+def test_what_no_bucket_takes_is_refused(fields: str, message: str) -> None:
+    with pytest.raises(MalformedError, match=message):
+        read(HEAD.replace("models}", f"models, {fields}}}"))
+
+
+def test_how_objects_are_kept_is_read() -> None:
+    key = "arn:aws:kms:eu-central-1:111122223333:key/1"
+    fields = f"kmsKey: '{key}', bucketKey: false, storageClass: STANDARD_IA, tags: {{team: a b}}"
+    target = read(HEAD.replace("models}", f"models, {fields}}}"))
+    assert target.s3.objects == ObjectSettings(
+        kms_key=key, bucket_key=False, storage_class="STANDARD_IA", tags={"team": "a b"}
+    )
+    assert read(HEAD).s3.objects == ObjectSettings()
 
 
 def test_paths_are_relative_to_the_target_file() -> None:

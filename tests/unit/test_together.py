@@ -67,6 +67,28 @@ def test_a_thread_that_sits_in_a_call_does_not_hold_a_failure_back() -> None:
     never.set()
 
 
+def test_the_number_of_threads_follows_what_is_wanted() -> None:
+    lock, seen, running = threading.Lock(), dict[int, int](), 0
+
+    def work(item: int) -> None:
+        nonlocal running
+        with lock:
+            running += 1
+            seen[item] = running
+        time.sleep(0.02)
+        with lock:
+            running -= 1
+
+    def wanted(there: int) -> int:
+        return 2 if len(seen) < 50 else 6 if len(seen) < 200 else 1
+
+    for_each(work, range(300), threads=wanted, stop=threading.Event())
+    assert len(seen) == 300
+    assert max(seen[item] for item in range(50)) <= 2
+    assert max(seen[item] for item in range(100, 200)) == 6
+    assert {seen[item] for item in range(290, 300)} == {1}
+
+
 def test_side_by_side_raises_what_failed_by_itself() -> None:
     stop = threading.Event()
 

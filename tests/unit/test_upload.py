@@ -10,13 +10,17 @@ from typing import Any
 
 import pytest
 
+from bundler.digest import Digest
 from bundler.errors import ContentError
-from bundler.events import ignore
+from bundler.events import Event, Noted, ignore
+from bundler.parts import Span
 from bundler.process import run
 from bundler.publish.layout import lay_out
 from bundler.publish.plan import Kind, Plan, State, Step
+from bundler.publish.rate_limit import RateLimit
 from bundler.publish.together import StoppedError, side_by_side
-from bundler.publish.upload import Upload
+from bundler.publish.upload import Upload, UploadOptions
+from bundler.publish.upload_parts import as_signed
 from bundler.reference import S3Prefix
 from bundler.release import TrustedRelease
 from bundler.stores.base import StoredObject
@@ -46,13 +50,16 @@ def send(release: TrustedRelease, upload: Upload) -> None:
     upload.send(plan, [(checkpoint, place)])
 
 
-def to(store: MemoryStore, directory: Path, *, checks_content: bool = True) -> Upload:
+def to(
+    store: MemoryStore, directory: Path, *, checks_content: bool = True, rehash: bool = False
+) -> Upload:
     return Upload(
         store=store,
         place=lambda archive: directory / archive,
         checks_content=checks_content,
         stop=threading.Event(),
         emit=ignore,
+        options=UploadOptions(rehash=rehash),
     )
 
 
@@ -128,6 +135,58 @@ def test_a_signal_ends_the_programs_that_work_waits_for() -> None:
         signal.signal(signal.SIGUSR1, before)
     assert stop.is_set()
     assert time.monotonic() - began < 20
+
+
+def test_of_a_part_that_is_hashed_on_its_way_the_last_piece_is_held_back_when_it_is_wrong() -> None:
+    pieces = [memoryview(b"right "), memoryview(b"wrong")]
+    passed = list(as_signed(iter(pieces), Span(3, 0, 11), Digest.of(b"right wrong")))
+    assert b"".join(passed) == b"right wrong"
+    given = as_signed(iter(pieces), Span(3, 0, 11), Digest.of(b"right bytes"))
+    assert bytes(next(given)) == b"right "
+    with pytest.raises(ContentError, match="part 3: expected"):
+        next(given)
+
+
+@pytest.mark.parametrize(("checks_content", "rehash"), [(False, False), (True, True)])
+def test_where_the_store_or_the_operator_is_careful_every_part_is_hashed_on_its_way(
+    release: TrustedRelease, monkeypatch: pytest.MonkeyPatch, checks_content: bool, rehash: bool
+) -> None:
+    hashed: list[Digest] = []
+
+    def note(pieces: Any, span: Span, expected: Digest) -> Any:
+        hashed.append(expected)
+        return as_signed(pieces, span, expected)
+
+    monkeypatch.setattr("bundler.publish.upload_parts.as_signed", note)
+    upload = to(MemoryStore(), release.directory, checks_content=checks_content, rehash=rehash)
+    send(release, upload)
+    files = release.manifest.checkpoint("point_1").files
+    assert sorted(hashed) == sorted(part for file in files for part in file.parts)
+
+
+def test_a_part_whose_digest_is_signed_is_not_hashed_again(
+    release: TrustedRelease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hashed(*_: object) -> None:
+        raise AssertionError("a part was hashed")
+
+    monkeypatch.setattr("bundler.publish.upload_parts.as_signed", hashed)
+    send(release, to(MemoryStore(), release.directory))
+
+
+def test_a_checkpoint_whose_archive_is_not_needed_any_more_is_told(release: TrustedRelease) -> None:
+    told: list[Event] = []
+    send(release, replace(to(MemoryStore(), release.directory), emit=told.append))
+    assert isinstance(told[-1], Noted)
+    assert "point_1.tar is not needed here any more" in told[-1].text
+
+
+def test_a_fixed_number_of_parts_and_a_limit_are_kept(release: TrustedRelease) -> None:
+    waited: list[float] = []
+    limit = RateLimit(1000, clock=lambda: 0.0, sleep=waited.append)
+    upload = to(MemoryStore(), release.directory)
+    send(release, replace(upload, options=UploadOptions(parallel=1, limit=limit)))
+    assert waited[-1] > 4  # 5,000 bytes at 1,000 a second
 
 
 def test_nothing_more_is_begun_once_other_work_failed(release: TrustedRelease) -> None:

@@ -1,0 +1,145 @@
+"""Does harm at every n-th point where it may come, and tells where a job did not stand it."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.faults.disk_sweeps import Kills, Refusals, ShortCalls
+from tests.faults.jobs import BUCKET, JOBS, World
+from tests.faults.machine import Machine
+from tests.faults.verdict import Sweep
+from tests.rehearsal.errors import RehearsalError
+from tests.rehearsal.s3 import s3
+
+SWEEPS: dict[str, Callable[[Sequence[str]], Sweep]] = {
+    "kill": Kills,
+    "refuse": Refusals,
+    "short": ShortCalls,
+}
+
+
+@dataclass
+class Row:
+    """What came of one sweep."""
+
+    sweep: str
+    points: int = 0
+    tried: int = 0
+    seconds: float = 0.0
+    faults: dict[str, list[str]] = field(default_factory=dict)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Sweep as the command line says; gives an exit status."""
+    asked = _parser().parse_args(argv)
+    try:
+        with _world(asked.server) as world:
+            rows = list(_rows(world, asked))
+    except RehearsalError as error:
+        print(f"faults: {error}", file=sys.stderr)
+        return 2
+    _print(rows, asked)
+    return 1 if any(row.faults for row in rows) else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="scripts/faults", description=__doc__)
+    parser.add_argument(
+        "sweeps", nargs="*", metavar="SWEEP", help=f"{', '.join(SWEEPS)}; all without any"
+    )
+    parser.add_argument(
+        "--job", action="append", choices=list(JOBS), help="only this one; may be repeated"
+    )
+    parser.add_argument("--step", type=int, default=1, help="try every n-th point")
+    parser.add_argument("--seed", type=int, default=0, help="which of each n points")
+    parser.add_argument("--limit", type=float, default=600.0, help="seconds in all")
+    parser.add_argument("--point", help="try only this point, of the one sweep that is named")
+    parser.add_argument("--server", choices=["seaweedfs", "minio"], default="seaweedfs")
+    return parser
+
+
+@contextmanager
+def _world(server: str) -> Iterator[World]:
+    kind = "minio" if server == "minio" else "seaweedfs"
+    with (
+        s3(kind, buckets=(BUCKET,)) as running,
+        tempfile.TemporaryDirectory(prefix="faults-") as scratch,
+    ):
+        yield World(Machine(), Path(scratch), running)
+
+
+def _rows(world: World, asked: argparse.Namespace) -> Iterator[Row]:
+    names = asked.sweeps or list(SWEEPS)
+    ends = time.monotonic() + asked.limit
+    for left, name in zip(range(len(names), 0, -1), names, strict=True):
+        share = (ends - time.monotonic()) / left
+        yield run_sweep(
+            world,
+            SWEEPS[name](asked.job or list(JOBS)),
+            step=asked.step,
+            seed=asked.seed,
+            seconds=share,
+            point=asked.point,
+        )
+
+
+def run_sweep(
+    world: World,
+    sweep: Sweep,
+    *,
+    step: int = 1,
+    seed: int = 0,
+    seconds: float = 600.0,
+    point: str | None = None,
+) -> Row:
+    """Try every ``step``-th point of a sweep, in an order that a time limit cuts anywhere.
+
+    Args:
+        world: Where.
+        sweep: What.
+        step: One of so many points, of each stretch of the run.
+        seed: Which one of each stretch, and in which order.
+        seconds: After which no point is begun.
+        point: The only one to try.
+    """
+    begun = time.monotonic()
+    row = Row(sweep.name)
+    points = sweep.points(world) if point is None else [point]
+    chance = random.Random(seed)
+    chosen = [chance.choice(points[at : at + step]) for at in range(0, len(points), step)]
+    chance.shuffle(chosen)
+    row.points = len(points)
+    for one in chosen:
+        if time.monotonic() - begun > seconds:
+            break
+        row.tried += 1
+        if faults := sweep.try_point(world, one):
+            row.faults[one] = faults
+    row.seconds = time.monotonic() - begun
+    return row
+
+
+def _print(rows: Sequence[Row], asked: argparse.Namespace) -> None:
+    print(f"{'sweep':10} {'points':>7} {'tried':>7} {'failed':>7} {'seconds':>8}")
+    for row in rows:
+        print(
+            f"{row.sweep:10} {row.points:7} {row.tried:7} {len(row.faults):7} {row.seconds:8.0f}"
+        )
+    for row in rows:
+        for point, faults in sorted(row.faults.items()):
+            command = ["scripts/faults", row.sweep, "--point", point]
+            print(f"\n{shlex.join([*command, '--server', asked.server])}")
+            print("".join(f"    {fault}\n" for fault in faults), end="")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
