@@ -12,10 +12,10 @@ from pathlib import Path
 from bundler.archive.bundle_reader import BundleReader
 from bundler.archive.checkpoint import check_parts
 from bundler.archive.extracted_tree import bundle_tree, checkpoint_tree
+from bundler.archive.files import make_directories
 from bundler.archive.hashing import probe_hashing
 from bundler.archive.held_directory import HeldDirectory
 from bundler.archive.reader import Reader
-from bundler.archive.trouble import blaming
 from bundler.archive.volume_names import parse_volume_name
 from bundler.archive.volumes import Place, find_volumes, locate, open_place
 from bundler.errors import ContentError, MalformedError, printable
@@ -103,8 +103,7 @@ def extract(
     expired = judge_expiry(release.manifest, now, allow_expired=allow_expired)
     archive = archive_of(release.manifest, _name(path, only, release.manifest))
     place = _place(path, archive, release, elsewhere)
-    with blaming(destination):
-        destination.mkdir(parents=True, exist_ok=True)
+    make_directories(destination)
     with alone(destination, "extract") as held:
         if isinstance(archive, Checkpoint):
             written = _extract_checkpoint(place, archive, held, emit)

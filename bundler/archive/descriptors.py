@@ -77,6 +77,7 @@ def entered(
             if make:
                 with blaming(at), suppress(FileExistsError):
                     os.mkdir(part, dir_fd=here)
+                    os.fsync(here)  # or a power cut takes the name, and what gets to lie there
             deeper = _enter(at, part, here)
             os.close(here)
             here = deeper

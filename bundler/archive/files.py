@@ -86,6 +86,19 @@ def sync_directory(path: Path) -> None:
             os.close(descriptor)
 
 
+def make_directories(path: Path) -> None:
+    """Make a directory, and those on the way to it, whose names survive a power cut.
+
+    Raises:
+        WorldError: The file system does not let us, or something else has that name.
+    """
+    with blaming(path):
+        missing = [each for each in (path, *path.parents) if not each.exists()]
+        path.mkdir(parents=True, exist_ok=True)
+    for each in missing:
+        sync_directory(each.parent)
+
+
 class _Output(io.FileIO):
     """A file whose errors name the path that it will have; large writes skip the page cache."""
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundler.archive.files import sync_directory
+from bundler.archive.files import make_directories, sync_directory
 from bundler.archive.trouble import blaming
 from bundler.errors import ConflictError, WorldError, printable
 
@@ -37,8 +37,7 @@ def staging(out_dir: Path, name: str) -> Iterator[Staging]:
         WorldError: Another build works on the same release, or the disk refuses.
     """
     final, temporary = out_dir / name, out_dir / f".{name}.partial"
-    with blaming(out_dir):
-        out_dir.mkdir(parents=True, exist_ok=True)
+    make_directories(out_dir)
     with _locked(temporary):
         try:
             place = _fresh(temporary)

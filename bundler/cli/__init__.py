@@ -132,11 +132,16 @@ def _program() -> str:
 
 
 def _tell(message: str, hint: str | None, status: int, arguments: list[str]) -> int:
-    if "--json" in arguments:
-        click.echo(json.dumps({"error": message, "hint": hint, "exitStatus": status}))
-    click.echo(click.style("error: ", fg="red", bold=True) + message, err=True)
-    if hint:
-        click.echo(click.style("hint: ", fg="cyan") + hint, err=True)
+    try:
+        if "--json" in arguments:
+            click.echo(json.dumps({"error": message, "hint": hint, "exitStatus": status}))
+        click.echo(click.style("error: ", fg="red", bold=True) + message, err=True)
+        if hint:
+            click.echo(click.style("hint: ", fg="cyan") + hint, err=True)
+    except BrokenPipeError:
+        raise
+    except OSError:  # standard error is a file on a full disk: the status still tells
+        return status
     return status
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from bundler.cli.json_events import open_watcher
 from bundler.cli.opening import read_keys, utc_now
 from bundler.cli.options import (
     ANY_PATH,
@@ -16,8 +17,8 @@ from bundler.cli.options import (
     release_dir_option,
     volumes_option,
 )
-from bundler.cli.render import Watcher
 from bundler.cli.source_options import path_or_bucket, require_path, source_options
+from bundler.events import Noted
 from bundler.extract import Extracted, extract
 from bundler.release_files import ReleaseFiles
 from bundler.sizes import size_text
@@ -52,7 +53,7 @@ def command(
     """
     if release_dir or volumes:
         require_path(path, "--release and --volumes")
-    with Watcher() as emit:
+    with open_watcher(as_json) as emit:
         done = extract(
             path,
             destination,
@@ -64,8 +65,8 @@ def command(
             allow_expired=allow_expired,
             emit=emit,
         )
-    if done.expired:
-        click.echo(f"note: {done.expired}", err=True)
+        if done.expired:
+            emit(Noted(done.expired))
     if as_json:
         print_json(_to_dict(done, destination))
         return

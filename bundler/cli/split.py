@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
+from bundler.cli.json_events import open_watcher
 from bundler.cli.opening import read_keys
 from bundler.cli.options import DIRECTORY, json_option, key_option, print_json
-from bundler.cli.render import Watcher
 from bundler.sizes import parse_size, size_text
 from bundler.split import MEDIA, Cut, split_release
 
@@ -54,7 +54,7 @@ def command(
     they are. verify, inspect, extract and publish read volumes where they lie; `cat` in the order
     of their names joins them (compressed ones go through `zstd -d`). Safe to run again.
     """
-    with Watcher() as emit:
+    with open_watcher(as_json) as emit:
         cuts = split_release(
             release,
             volume_bytes=volume_bytes,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Collection
 from pathlib import Path
 
 import click
 
+from bundler.cli.json_events import open_watcher
 from bundler.cli.opening import read_keys, utc_now
 from bundler.cli.options import (
     ANY_PATH_OR_PIPE,
@@ -18,16 +20,18 @@ from bundler.cli.options import (
     release_dir_option,
     volumes_option,
 )
-from bundler.cli.render import Watcher
 from bundler.cli.source_options import path_or_bucket, require_path, source_options
 from bundler.cli.tables import print_tables
 from bundler.describe import Section
 from bundler.errors import CheckError, ContentError, printable
+from bundler.events import Emit, Noted
 from bundler.manifest import Image
 from bundler.release_files import ReleaseFiles
 from bundler.sizes import size_text
 from bundler.tools.helm import Helm
 from bundler.verify import ChartClosure, Report, verify_closure, verify_path, verify_stream
+
+_PIPE_USAGE = "a pipe needs --release DIR and --only NAME, and no other"
 
 
 @click.command()
@@ -69,8 +73,8 @@ def command(
     Reads every byte; extracts and changes nothing. PATH is a release directory, a bundle or
     checkpoint archive, a volume of one, a directory that one of them was extracted to, or a
     release in a bucket: s3://BUCKET/PREFIX. Every fault is told, with file, part, offset and
-    volume. PATH `-` is a pipe that carries one archive:
-    --only says which, --release where its small files lie.
+    volume. PATH `-` is a pipe that carries one archive: --only says which, --release where its
+    small files lie.
 
     With --closure no layer is read. The exit status is 8 where an image is missing.
     """
@@ -87,19 +91,11 @@ def command(
         return
     if release_dir or volumes:
         require_path(path, "--release and --volumes")
-    with Watcher() as emit:
+    with open_watcher(as_json) as emit:
         if path == PIPE:
-            if release_dir is None or only is None or quick or strict or complete or volumes:
-                raise click.UsageError("a pipe needs --release DIR and --only NAME, and no other")
-            report = verify_stream(
-                sys.stdin.buffer,
-                read_keys(key_files),
-                now=utc_now(),
-                release_dir=release_dir,
-                only=only,
-                allow_expired=allow_expired,
-                emit=emit,
-            )
+            if quick or strict or complete or volumes:
+                raise click.UsageError(_PIPE_USAGE)
+            report = _from_pipe(key_files, release_dir, only, emit, allow_expired=allow_expired)
         else:
             report = verify_path(
                 path,
@@ -114,13 +110,34 @@ def command(
                 allow_expired=allow_expired,
                 emit=emit,
             )
-    for note in report.notes:
-        click.echo(f"note: {note}", err=True)
+        for note in report.notes:
+            emit(Noted(note))
     if as_json:
         print_json(report.to_dict())
         click.get_current_context().exit(0 if report else ContentError.exit_status)
     report.raise_for_faults()
     click.echo(_verdict(report))
+
+
+def _from_pipe(
+    key_files: tuple[Path, ...],
+    release_dir: Path | None,
+    only: str | None,
+    emit: Emit,
+    *,
+    allow_expired: bool,
+) -> Report:
+    if release_dir is None or only is None:
+        raise click.UsageError(_PIPE_USAGE)
+    return verify_stream(
+        io.FileIO(sys.stdin.fileno(), closefd=False),
+        read_keys(key_files),
+        now=utc_now(),
+        release_dir=release_dir,
+        only=only,
+        allow_expired=allow_expired,
+        emit=emit,
+    )
 
 
 def _closure(

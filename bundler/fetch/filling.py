@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bundler.archive.files import make_directories
 from bundler.archive.held_directory import HeldDirectory
-from bundler.archive.trouble import blaming
 from bundler.digest import Digest
 from bundler.errors import printable
 from bundler.events import Advanced, Emit, Event, Finished, Noted, Started
@@ -66,7 +66,7 @@ class Filling:
 
     def directly(self) -> Fetched:
         """Bring what is missing from S3; raises as ``fetch_checkpoint`` does."""
-        self._make(self._destination)
+        make_directories(self._destination)
         with alone(self._destination) as destination:
             gaps = self._look(destination)
             for gap in gaps:
@@ -80,11 +80,11 @@ class Filling:
     def through(self, cache: Path, identity: Digest) -> Fetched:
         """Bring what is missing by way of a cache; raises as ``fetch_checkpoint`` does."""
         check_apart(cache, self._destination)
-        self._make(self._destination)
+        make_directories(self._destination)
         with alone(self._destination) as destination:
             gaps = self._look(destination)
             if gaps:
-                self._make(cache)
+                make_directories(cache)
                 fetched = self._take(gaps, cache, cache / identity.hex, destination)
             else:
                 fetched = Fetched(len(self._files), self._size, self._size)
@@ -114,10 +114,6 @@ class Filling:
             received=received,
             way=way,
         )
-
-    def _make(self, directory: Path) -> None:
-        with blaming(directory):
-            directory.mkdir(parents=True, exist_ok=True)
 
     def _look(self, destination: HeldDirectory) -> list[Gap]:
         for file in self._files:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bundler.archive.files import make_directories
 from bundler.archive.held_directory import HeldDirectory
 from bundler.archive.trouble import blaming
 from bundler.errors import MalformedError, WorldError
@@ -40,7 +41,7 @@ def in_turn(directory: Path, *, emit: Emit) -> Iterator[HeldDirectory]:
     It is made where it is missing, and made again if somebody removes it while we wait.
 
     Args:
-        directory: Its parent must be there.
+        directory: What is held.
         emit: Told once where there is somebody to wait for.
 
     Raises:
@@ -48,8 +49,7 @@ def in_turn(directory: Path, *, emit: Emit) -> Iterator[HeldDirectory]:
         WorldError: It cannot be made or opened, or the file system has no locks.
     """
     while True:
-        with blaming(directory):
-            directory.mkdir(exist_ok=True)
+        make_directories(directory)
         with _opened(directory) as descriptor:
             if not _lock(directory, descriptor, wait=False):
                 emit(Noted(f"{directory}: another bundle fetch is at work there; waiting for it"))

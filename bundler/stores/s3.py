@@ -26,7 +26,7 @@ from bundler.stores.s3_errors import NO_SUCH_KEY, LostError, Place, ending, expl
 from bundler.stores.s3_retry import Retries
 from bundler.stores.s3_small import Small, Standing
 from bundler.stores.s3_source import read_range
-from bundler.stores.s3_upload import S3Incoming
+from bundler.stores.s3_upload import S3Incoming, stands_soon
 from bundler.stores.s3_writer import Writer
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ class S3Store:
 
     def _require(self, key: str, size: int, parts: Sequence[Digest]) -> None:
         """Look again after a write that could not be done: the same content there is success."""
-        if not self._holds(key, size, parts):
+        if not stands_soon(partial(self._holds, key, size, parts), self._patience.sleep):
             raise WorldError(
                 f"{self._place(key)}: another writer's upload came between and is gone again",
                 hint="run again",

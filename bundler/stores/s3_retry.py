@@ -21,7 +21,15 @@ if TYPE_CHECKING:
 _TRIES = "bundle-tries"
 _STATUSES = frozenset({429, 500, 502, 503, 504})
 # What S3 says with another status, or with none that a HEAD could tell apart.
-_CODES = frozenset({"RequestTimeout", "SlowDown", "Throttling", "ThrottlingException"})
+_CODES = frozenset(
+    {
+        "RequestTimeout",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "ConditionalRequestConflict",  # another write of the same key is on its way
+    }
+)
 # A server that never answered is perhaps no server: whoever named it wrongly waits for no budget.
 _TRIES_OF_STRANGERS = 3
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from types_boto3_s3.type_defs import CompletedPartTypeDef
 
 _LOOK_SECONDS = 20.0
+_LOOKS = (0.5, 1.0, 2.0)
 _ELSEWHERE = "another publisher sends it too"
 
 
@@ -194,7 +195,7 @@ class S3Incoming:
         with self._lock:
             if self._done:
                 return
-            if lost is not None and not self._stands():
+            if lost is not None and not stands_soon(self._stands, self._writer.patience.sleep):
                 raise WorldError(
                     f"{self.place}: its unfinished upload was ended by somebody else",
                     hint="run again; what arrived of other objects stays",
@@ -222,6 +223,15 @@ class S3Incoming:
             self._client.abort_multipart_upload(
                 Bucket=self.place.bucket, Key=self.place.key, UploadId=self.upload_id
             )
+
+
+def stands_soon(stands: Callable[[], bool], sleep: Callable[[float], None]) -> bool:
+    """Look a few times: what somebody else completes right now may take a moment to be there."""
+    for wait in _LOOKS:
+        if stands():
+            return True
+        sleep(wait)
+    return stands()
 
 
 def _md5(pieces: Pieces) -> str:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
-from collections.abc import Iterator, Sequence
+import io
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING
 
 from bundler.archive.trouble import blaming
 from bundler.archive.units import Unit, units
@@ -19,11 +24,14 @@ from bundler.verify.path import BUNDLE, CHECKPOINT, judge_expiry
 from bundler.verify.report import Checked, Report
 from bundler.verify.scope import archive_of, read_scope
 
-_READ_BYTES = 1 << 20
+if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
+
+_READ_BYTES, _BUFFERS = 1 << 20, 4
 
 
 def verify_stream(
-    stream: BinaryIO,
+    stream: io.FileIO,
     keys: Sequence[PublicKey],
     *,
     now: str,
@@ -58,8 +66,10 @@ def verify_stream(
     if scope.archive is None or scope.path is not None:
         raise MalformedError(f"--only {only}: a pipe carries one archive, whole")
     archive = archive_of(release.manifest, scope.archive)
-    run = _Run(stream, archive, emit)
-    faults = run.faults()
+    _widen(stream)
+    with ThreadPoolExecutor(1) as hashing:
+        run = _Run(stream, archive, emit, hashing)
+        faults = run.faults()
     return Report(
         path="-",
         kind=CHECKPOINT if isinstance(archive, Checkpoint) else BUNDLE,
@@ -73,47 +83,86 @@ def verify_stream(
     )
 
 
+def _widen(stream: io.FileIO) -> None:
+    """Let a pipe carry as much at once as is read from it; another stream stays as it is."""
+    with suppress(OSError):
+        fcntl.fcntl(stream.fileno(), fcntl.F_SETPIPE_SZ, _READ_BYTES)
+
+
+def _nothing() -> None:
+    """Do nothing."""
+
+
 class _Run:
-    def __init__(self, stream: BinaryIO, archive: Checkpoint | Bundle, emit: Emit) -> None:
+    """Reads in this thread, and hashes in another, which does what it is given in order."""
+
+    def __init__(
+        self,
+        stream: io.FileIO,
+        archive: Checkpoint | Bundle,
+        emit: Emit,
+        hashing: ThreadPoolExecutor,
+    ) -> None:
         self.position = 0
         self._stream = stream
         self._archive = archive
         self._emit = emit
+        self._hashing = hashing
+        self._buffers = deque(memoryview(bytearray(_READ_BYTES)) for _ in range(_BUFFERS))
+        self._work: deque[Future[None]] = deque(hashing.submit(_nothing) for _ in range(_BUFFERS))
 
     def faults(self) -> list[Fault]:
         archive = self._archive
-        found: list[Fault] = []
         frame = hashlib.sha256()
+        judged: list[tuple[Unit, Future[str]]] = []
         self._emit(Started("verify", archive.archive, archive.size))
         for unit in units(archive):
             whole = frame if unit.digest is None else hashlib.sha256()
-            for piece in self._pieces(unit.length):
-                whole.update(piece)
+            self._feed(whole, unit.length)
             if self.position < unit.end:
-                found.append(self._size_fault(f"{self.position} bytes"))
-                return found
-            if unit.digest is not None and whole.hexdigest() != unit.digest.hex:
-                found.append(self._unit_fault(unit, whole.hexdigest()))
+                size = self._size_fault(f"{self.position} bytes")
+                return [*self._unit_faults(judged), size]
+            if unit.digest is not None:
+                judged.append((unit, self._hashing.submit(whole.hexdigest)))
+        found = self._unit_faults(judged)
+        for work in self._work:
+            work.result()
         if isinstance(archive, Checkpoint) and frame.hexdigest() != archive.frame_digest.hex:
             expected = f"headers and padding of {archive.frame_digest}"
             got = f"sha256:{frame.hexdigest()}"
             found.append(Fault(archive=archive.archive, expected=expected, got=got))
-        if any(True for _ in self._pieces(1)):
+        if self._read(self._buffers[0][:1]):
             found.append(self._size_fault("more"))
-        self._emit(Finished(archive.archive, wrong=bool(found)))
+        self._emit(Finished(archive.archive))
         return found
 
-    def _pieces(self, length: int) -> Iterator[memoryview]:
-        """Read so many bytes, fewer at the end of the stream."""
-        while length:
-            with blaming("standard input"):
-                got = self._stream.read(min(length, _READ_BYTES))
-            if not got:
+    def _feed(self, whole: Hash, length: int) -> None:
+        """Hash so many bytes, fewer at the end of the stream."""
+        end = self.position + length
+        while self.position < end:
+            self._work[0].result()
+            view = self._buffers[0][: end - self.position]
+            count = self._read(view)
+            if not count:
                 return
-            yield memoryview(got)
-            self.position += len(got)
-            length -= len(got)
-            self._emit(Advanced(self._archive.archive, len(got)))
+            self._work[0] = self._hashing.submit(whole.update, view[:count])
+            self._work.rotate(-1)
+            self._buffers.rotate(-1)
+
+    def _read(self, view: memoryview) -> int:
+        with blaming("standard input"):
+            count = self._stream.readinto(view) or 0
+        self.position += count
+        self._emit(Advanced(self._archive.archive, count))
+        return count
+
+    def _unit_faults(self, judged: Sequence[tuple[Unit, Future[str]]]) -> list[Fault]:
+        digests = ((unit, future.result()) for unit, future in judged)
+        return [
+            self._unit_fault(unit, got)
+            for unit, got in digests
+            if unit.digest is not None and got != unit.digest.hex
+        ]
 
     def _size_fault(self, got: str) -> Fault:
         expected = f"{self._archive.size} bytes"

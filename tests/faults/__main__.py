@@ -16,6 +16,8 @@ from pathlib import Path
 from tests.faults.disk_sweeps import Kills, Refusals, ShortCalls
 from tests.faults.jobs import BUCKET, JOBS, World
 from tests.faults.machine import Machine
+from tests.faults.power import PowerCuts
+from tests.faults.upload_sweeps import NetworkFaults, UploadKills
 from tests.faults.verdict import Sweep
 from tests.rehearsal.errors import RehearsalError
 from tests.rehearsal.s3 import s3
@@ -24,6 +26,9 @@ SWEEPS: dict[str, Callable[[Sequence[str]], Sweep]] = {
     "kill": Kills,
     "refuse": Refusals,
     "short": ShortCalls,
+    "power": PowerCuts,
+    "kill-upload": UploadKills,
+    "network": NetworkFaults,
 }
 
 

@@ -25,8 +25,8 @@ class Aim:
         return f"{self.name}/{self.number}"
 
 
-def aims(text: str, names: Collection[str], place: Path) -> list[Aim]:
-    """List the calls about files of a place, or about sockets, in the order of a run.
+def aims(text: str, names: Collection[str], place: Path, *, sockets: bool) -> list[Aim]:
+    """List the calls about files of a place, and about sockets if asked, in the order of a run.
 
     strace counts each thread by itself: so does this, and calls of several threads with the same
     number are one aim, at the first of them. Programs that the process starts are left out.
@@ -38,7 +38,7 @@ def aims(text: str, names: Collection[str], place: Path) -> list[Aim]:
         if thread in programs or name not in names:
             continue
         counts[thread, name] += 1
-        if str(place) in line or _SOCKET in line:
+        if str(place) in line or (sockets and _SOCKET in line):
             found[Aim(name, counts[thread, name])] = None
     return list(found)
 
@@ -50,6 +50,6 @@ def _calls(text: str) -> Iterator[tuple[str, str, str]]:
 
 
 def was_met(text: str, place: Path) -> bool:
-    """Say whether what strace did was done to a file of the place, or to a socket."""
+    """Say whether what strace did was done to a file of the place."""
     lines = [line for line in text.splitlines() if "(INJECTED)" in line]
-    return any(str(place) in line or _SOCKET in line for line in lines)
+    return any(str(place) in line for line in lines)

@@ -987,6 +987,30 @@ def test_extra_objects_beside_a_checkpoint_are_named(site: Site, small: TrustedR
     assert [e for e in site.events if isinstance(e, Noted) and r"other\u001b[2J.bin" in e.text]
 
 
+class Slow:
+    """A store with parts that take for ever, unless the sender gives up."""
+
+    missing = (Span(1, 0, 1),)
+
+    def __init__(self, real: ObjectStore) -> None:
+        self.real = real
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.real, name)
+
+    def begin(self, key: str, **_: object) -> Slow:
+        return self
+
+    def copy(self, *_: object) -> bool:
+        return False
+
+    def send(self, span: Span, pieces: Any, advance: object) -> None:
+        for _attempt in range(200):
+            next(pieces())
+            time.sleep(0.1)
+        raise AssertionError("nobody gave up")
+
+
 def test_when_an_image_fails_the_uploads_stop_and_the_image_is_named(
     site: Site, small: TrustedRelease
 ) -> None:
@@ -999,25 +1023,6 @@ def test_when_an_image_fails_the_uploads_stop_and_the_image_is_named(
 
         def upload(self, name: str, blob: BlobContent, *, advance: object) -> None:
             raise WorldError(f"{name}: the registry is full")
-
-    class Slow(Careless):
-        """A store with a part that takes for ever, unless the sender gives up."""
-
-        def checks_content(self, prefix: str) -> bool:
-            return True
-
-        def begin(self, key: str, *, size: int, **_: object) -> Any:
-            return self
-
-        @property
-        def missing(self) -> list[Span]:
-            return [Span(1, 0, 1)]
-
-        def send(self, span: Span, pieces: Any, advance: object) -> None:
-            for _attempt in range(200):
-                next(pieces())
-                time.sleep(0.1)
-            raise AssertionError("nobody gave up")
 
     site.registry = Broken()
     slow: Any = Slow(site.store)

@@ -30,6 +30,7 @@ from bundler.publish.plan import State
 from bundler.publish.push import PushOptions, push_images
 from bundler.publish.push_archives import ArchivePush
 from bundler.publish.push_progress import Sent
+from bundler.publish.rate_limit import RateLimit
 from bundler.publish.together import StoppedError
 from bundler.reference import ImageTag
 from bundler.sizes import size_text
@@ -265,6 +266,17 @@ def test_with_a_wrong_byte_in_the_bundle_nothing_is_tagged(
         assert registry.manifest(image.tag.name, image.tag.tag) is None
     push(registry, three)
     assert state(registry, three) == whole(three)
+
+
+def test_a_limit_holds_for_all_images_together(
+    counted: FaultyProxy, place: str, three: Pushable
+) -> None:
+    now, waited = time.monotonic(), list[float]()
+    limit = RateLimit(1 << 30, clock=lambda: now, sleep=waited.append)
+    push(opened(counted.address, place), three, options=PushOptions(limit=limit))
+    sent = sum(call.forwarded for call in counted.calls if call.operation == "PutBlob")
+    assert max(waited) <= sent / (1 << 30)
+    assert max(waited) > sent / (1 << 30) / 2
 
 
 def test_rehash_keeps_the_last_bytes_of_a_wrong_blob_from_the_registry(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -453,6 +454,33 @@ class TestRetries:
         with pytest.raises(DeniedError, match=clocks) as caught:
             store.put("a", b"1")
         assert "clock" in refused(caught.value, s3)
+
+    def test_a_write_of_the_same_key_that_is_on_its_way_is_waited_for(
+        self, between: Proxy, s3: S3, s3_bucket: str
+    ) -> None:
+        store = impatient(between, s3, s3_bucket)
+
+        def conflict(call: Call, ask: Pass) -> Answer:
+            if between.operations().count("PutObject") == 1:
+                return refusal(409, "ConditionalRequestConflict")
+            return ask()
+
+        between.fault = conflict
+        assert store.put("a", b"1")
+
+    @pytest.mark.timeout(60)
+    def test_a_server_that_takes_no_bytes_is_given_up(self, s3: S3, s3_bucket: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as deaf:
+            store = open_bucket(
+                s3_bucket,
+                endpoint=f"http://127.0.0.1:{deaf.getsockname()[1]}",
+                region=s3.region,
+                patience=Patience(sleep=lambda seconds: None),
+                timeouts=Timeouts(connect=1, idle=1),
+            )
+            with pytest.raises(WorldError, match="broke") as caught:
+                store.replace("a", bytes(32 << 20))
+        assert "run again" in refused(caught.value, s3)
 
     def test_a_server_that_was_never_heard_of_is_given_up_soon(
         self, s3: S3, s3_bucket: str

@@ -1,4 +1,4 @@
-"""A reverse proxy before a plain registry that counts, and fails where a test says so.
+"""A reverse proxy before a plain server that counts, and fails where a test says so.
 
 Bodies are streamed. It serves in a thread of the test's process, so that a fault can be a function
 of the test's own.
@@ -15,15 +15,27 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Protocol
 from urllib.parse import parse_qs, urlsplit
 
 from tests.rehearsal.faults import Action, Answer, Call, Cut, CutAnswer, Fault, Lose, Stall
-from tests.rehearsal.registry import Registry
 from tests.rehearsal.serving import LOOPBACK, in_thread
 
 _PIECE = 1 << 16
 _SECONDS = 60
 _OWN = {"connection", "keep-alive", "transfer-encoding", "expect"}
+
+
+class Upstream(Protocol):
+    """A registry, or any other server that speaks plain HTTP."""
+
+    @property
+    def host(self) -> str:
+        """Its IP address."""
+
+    @property
+    def port(self) -> int:
+        """Its TCP port."""
 
 
 @dataclass(slots=True)
@@ -53,8 +65,8 @@ class FaultyProxy:
 
 
 @contextlib.contextmanager
-def faulty_proxy(upstream: Registry) -> Iterator[FaultyProxy]:
-    """Run a proxy before a registry by plain HTTP while the block lasts."""
+def faulty_proxy(upstream: Upstream) -> Iterator[FaultyProxy]:
+    """Run a proxy before a server by plain HTTP while the block lasts."""
     listener = _Listener(upstream)
     with in_thread(listener):
         yield listener.known
@@ -67,7 +79,7 @@ class _ResetError(Exception):
 class _Listener(ThreadingHTTPServer):
     request_queue_size = 64
 
-    def __init__(self, upstream: Registry) -> None:
+    def __init__(self, upstream: Upstream) -> None:
         super().__init__((LOOPBACK, 0), _Handler)
         self.upstream = upstream
         self.known = FaultyProxy(f"{LOOPBACK}:{self.server_address[1]}")

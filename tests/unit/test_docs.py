@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import html
 import re
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import click
 import pytest
 
 from bundler.build.contents import operator_guide
-from bundler.cli import cli
+from bundler.cli import COMMANDS, cli
 from bundler.document import Document
 from bundler.manifest_codec import decode_manifest
 from bundler.spec import read_spec
@@ -22,6 +23,8 @@ ROOT = Path(__file__).parents[2]
 SPEC_REFERENCE = ROOT / "manifests" / "README.md"
 PAGES = sorted((ROOT / "containers" / "public-docs" / "site").glob("*.html"))
 GUIDE = ROOT / "bundler" / "build" / "operator_guide.md"
+BENCHMARKS = ROOT / "tests" / "bench" / "README.md"
+ARCHITECTURE = ROOT / "ARCHITECTURE.md"
 MARKDOWN = [*sorted(ROOT.glob("*.md")), SPEC_REFERENCE]
 # Named by themselves in the documents, as options of sha256sum, tar and Helm.
 FOREIGN_OPTIONS = {"--ignore-missing", "--strip-components", "--wait"}
@@ -98,7 +101,9 @@ def test_the_target_template_has_every_field_of_a_target() -> None:
     assert asked - keys_of(read_yaml(text.encode(), name="template").value) == set()
 
 
-@pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path", [*MARKDOWN, BENCHMARKS], ids=lambda path: str(path.relative_to(ROOT))
+)
 def test_every_relative_link_leads_somewhere(path: Path) -> None:
     text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
@@ -159,6 +164,55 @@ def test_documents_with_commands_are_read() -> None:
     named = {path: re.findall(r"bundle ([a-z]+)", "\n".join(code_of(path))) for path in MARKDOWN}
     assert {"keygen", "lock", "build", "sign", "plan"} <= set(named[ROOT / "README.md"])
     assert "publish" in "\n".join(code_of(GUIDE))
+
+
+def test_the_readme_names_every_command() -> None:
+    code = "\n".join(code_of(ROOT / "README.md"))
+    assert [name for name in COMMANDS if not re.search(rf"\bbundle {name}\b", code)] == ["version"]
+
+
+def test_the_readme_and_the_pages_have_the_same_exit_statuses() -> None:
+    section = (ROOT / "README.md").read_text().partition("\n## Exit statuses\n")[2]
+    page = (PAGES[0].parent / "exit-statuses.html").read_text()
+    statuses = re.findall(r'<tr><th scope="row">(\d+)</th>', page)
+    assert statuses == re.findall(r"^\| (\d+) \|", section, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "path", [*MARKDOWN, GUIDE, *PAGES], ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_the_vendors_public_key_has_one_name(path: Path) -> None:
+    names = re.findall(r"(?:--key|-in|-verify) (?:\S*/)?([\w.-]+\.pub)\b", path.read_text())
+    assert set(names) <= {"release.pub"}
+
+
+def test_the_drawing_of_the_layers_is_the_one_that_is_held() -> None:
+    drawing = re.search(r"## Layers\n\n```\n(.*?)```", ARCHITECTURE.read_text(), re.DOTALL)
+    assert drawing is not None
+    drawn = [re.split(r" {2,}", line)[0] for line in drawing[1].splitlines()]
+    held = setup_cfg("importlinter:contract:layers", "layers")
+    assert drawn == held
+
+
+def test_every_module_that_the_architecture_names_is_there() -> None:
+    files = [f"/{path.relative_to(ROOT)}" for path in (ROOT / "bundler").rglob("*.py")]
+    files += [f"/{path.relative_to(ROOT)}" for path in (ROOT / "tests").rglob("*.py")]
+    named = re.findall(r"`([\w/]+\.py)`", ARCHITECTURE.read_text())
+    assert named
+    assert [name for name in named if not any(f.endswith(f"/{name}") for f in files)] == []
+
+
+def test_every_dependency_has_its_line_in_the_architecture() -> None:
+    table = ARCHITECTURE.read_text().partition("\n## Dependencies\n")[2]
+    wanted = [re.split(r"[ \[]", line)[0] for line in setup_cfg("options", "install_requires")]
+    assert [name for name in wanted if not re.search(rf"^\| .*\b{name}\b", table, re.M)] == []
+
+
+def setup_cfg(section: str, option: str) -> list[str]:
+    """Give the lines of an option."""
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    return [line.strip() for line in parser[section][option].strip().splitlines()]
 
 
 def code_of(path: Path) -> Iterator[str]:
