@@ -6,8 +6,8 @@
 # REGISTRY is a host, with a port and a path where it needs them: registry.example.com:5000/llm.
 # ./containers/**/NAME__TAG.tar becomes REGISTRY/NAME:TAG with the same digest. What is there
 # already is left alone; a tag that holds another image is never overwritten. Where the registry has
-# other signatures of an image than the bundle, those stay, and that is no failure. Run it again
-# after any failure.
+# something else attached to an image than the bundle, that stays, and that is no failure. Run it
+# again after any failure.
 #
 # Log in first with `skopeo login`. Credentials are looked for where skopeo looks for them
 # (REGISTRY_AUTH_FILE, ${XDG_RUNTIME_DIR}/containers/auth.json, ~/.docker/config.json), and so is
@@ -139,7 +139,7 @@ for archive in "${archives[@]}"; do
         echo "present   $reference  $digest"
     elif [[ -n $remote && $tag =~ ^sha256-[0-9a-f]{64}(\.(sig|att|sbom))?$ ]]; then
         # What is about an image: a later release may have more of it, and the customer their own.
-        echo "kept      $reference: holds other signatures, $remote; they stay as they are"
+        echo "kept      $reference: holds something else attached, $remote; it stays as it is"
     elif [[ -n $remote ]]; then
         echo "CONFLICT  $reference: holds $remote, the archive holds $digest; left as it is" >&2
         failed=1

@@ -109,12 +109,12 @@ def build_release(
         manifest = work.write(found)
         _write_sums(place.release, manifest)
         prove_release(place.release)
+        built = lock or lock_of(manifest, spec, found.sources, found.images, found.charts)
+        if lock is None:  # before the release has its name: nobody gets it without its lock
+            write_lock(lock_file, built)
     if cache is not None:
         for archive, checkpoint in zip(found.archives, manifest.checkpoints, strict=True):
             remember_archive(archive, checkpoint, directory, cache)
-    built = lock or lock_of(manifest, spec, found.sources, found.images, found.charts)
-    if lock is None:
-        write_lock(lock_file, built)
     return BuiltRelease(directory=directory, manifest=manifest, lock=built)
 
 

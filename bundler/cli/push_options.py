@@ -78,7 +78,7 @@ _OPTIONS = (
         help="read-back: hash what the registry serves, before anything is tagged.",
     ),
     click.option(
-        "--rehash", is_flag=True, help="Hash images while they are sent, though the registry does."
+        "--rehash", is_flag=True, help="Hash what is sent, though registry and bucket do."
     ),
     click.option(
         "--parallel",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import suppress
@@ -17,6 +18,7 @@ from bundler.archive.trouble import blaming
 from bundler.digest import Digest
 from bundler.errors import ContentError, printable
 from bundler.events import Advanced, Emit, Finished
+from bundler.fetch.memory import Keeping
 from bundler.fetch.room import reserve
 from bundler.fetch.wanted import File, Gap, Part
 from bundler.parts import Span
@@ -68,7 +70,7 @@ def bring(
         source: Gives the bytes.
         gaps: What is missing, from ``survey`` of the same directory.
         directory: Where.
-        keep: Whether what is written stays in memory.
+        keep: Whether what is written stays in memory, if that is not dear.
         emit: Told of bytes as they come and of files that are done, from several threads.
         hint: What to do about bytes that are wrong.
         parallel: How many parts are brought at once; None for as many as suit a network.
@@ -91,8 +93,8 @@ class _Bringing:
     def __init__(self, source: Source, directory: HeldDirectory, keep: bool, emit: Emit) -> None:
         self._source = source
         self._directory = directory
-        self._keep = keep
-        self._past_cache = PastCache(wanted=not keep)
+        self._keeping = Keeping(wanted=keep)
+        self._past_cache = PastCache()
         self._emit = emit
         self._stopped = threading.Event()
         # The kernel lets one thread at a time write to a file, and the others spin until then.
@@ -165,15 +167,20 @@ class _Bringing:
     def _write(self, descriptor: int, chunk: bytes | memoryview, offset: int) -> None:
         view = memoryview(chunk)
         while view:
-            count = self._past_cache.write(descriptor, view, offset)
+            if self._keeping.wanted:
+                begun = time.thread_time()
+                count = os.pwrite(descriptor, view, offset)
+                self._keeping.wrote(count, time.thread_time() - begun)
+            else:
+                count = self._past_cache.write(descriptor, view, offset)
             view, offset = view[count:], offset + count
 
     def _flush(self, descriptor: int, span: Span) -> None:
         """Let a part get to the disk; what is written past the cache is on its way already."""
-        if self._past_cache.works:
+        if self._past_cache.works and not self._keeping.wanted:
             return
         os.fsync(descriptor)
-        if not self._keep:
+        if not self._keeping.wanted:
             os.posix_fadvise(descriptor, span.offset, span.length, os.POSIX_FADV_DONTNEED)
 
 

@@ -16,7 +16,7 @@ from bundler.sizes import size_text
 from bundler.stores.base import Registry
 
 LOOKING_THREADS = 4
-_OTHERS_STAY = "other signatures are there under this tag; they stay"
+_OTHERS_STAY = "something else is attached under this tag; it stays"
 
 
 def load(files: BundleFiles, images: Sequence[Image]) -> tuple[Cargo, ...]:

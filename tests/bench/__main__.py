@@ -24,6 +24,10 @@ def main(argv: Sequence[str]) -> int:
     if not argv:
         return max(run([]) for run in BENCHMARKS.values())
     name, *rest = argv
+    if name in {"-h", "--help"}:
+        print(f"usage: scripts/bench [NAME [ARGUMENT…]], NAME of {', '.join(BENCHMARKS)}")
+        print("NAME --help tells more; without a NAME, all of them")
+        return 0
     if name not in BENCHMARKS:
         print(f"bench: expected {', '.join(BENCHMARKS)}, got {name}", file=sys.stderr)
         return 2

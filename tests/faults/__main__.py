@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.faults.changes import FullDisks, SourceChanges
 from tests.faults.disk_sweeps import Kills, Refusals, ShortCalls
 from tests.faults.jobs import BUCKET, JOBS, World
 from tests.faults.machine import Machine
@@ -26,6 +27,8 @@ SWEEPS: dict[str, Callable[[Sequence[str]], Sweep]] = {
     "kill": Kills,
     "refuse": Refusals,
     "short": ShortCalls,
+    "change": SourceChanges,
+    "full": FullDisks,
     "power": PowerCuts,
     "kill-upload": UploadKills,
     "network": NetworkFaults,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from bundler import cli
 from bundler.sign import sign_release
 from bundler.signing.keys import new_key_pair, read_private_key
 from tests.integration.release_inputs import write_inputs
@@ -46,8 +47,15 @@ def make(directory: Path, files: Mapping[str, bytes]) -> None:
     write_small_files(directory, replace_checkpoint(manifest, checkpoint))
 
 
+def _locked(place: Path) -> None:
+    spec = write_inputs(place / "in")
+    if cli.run(["lock", str(spec)]):
+        raise ValueError("the sources were not locked")
+
+
 PREPARE: Mapping[str, Callable[[Path], object]] = {
     "sources": lambda place: write_inputs(place / "in"),
+    "locked": _locked,
     "unsigned": _unsigned,
     "signed": _signed,
     "nothing": lambda place: None,

@@ -65,7 +65,6 @@ JOBS: Mapping[str, Job] = {
             name="build",
             arguments=(*_BUILD, "--no-cache"),
             prepare="sources",
-            sources=("in/models/*/*.safetensors", "in/models/*/config.json"),
             once=True,
         ),
         Job(
@@ -74,7 +73,13 @@ JOBS: Mapping[str, Job] = {
             prepare="sources",
             unseen=("cache", "cache/*"),
             once=True,
+        ),
+        Job(
+            name="build-locked",
+            arguments=(*_BUILD, "--no-cache"),
+            prepare="locked",
             sources=("in/models/*/*.safetensors", "in/models/*/config.json"),
+            once=True,
         ),
         Job(
             name="sign",
@@ -161,14 +166,14 @@ class World:
     _ready: dict[str, Trees] = field(default_factory=dict)
     _count: int = 0
 
-    def place(self, job: Job) -> Path:
+    def place(self, job: Job, *, below: Path | None = None) -> Path:
         """Give a new directory with the inputs of a job."""
         template = self.scratch / f"inputs-{job.name}"
         if not template.exists():
             template.mkdir()
             self._run("prepare", job.prepare, str(template))
         self._count += 1
-        place = self.scratch / f"place-{self._count}" / job.name
+        place = (below or self.scratch) / f"place-{self._count}" / job.name
         shutil.copytree(template, place, symlinks=True)
         return place
 

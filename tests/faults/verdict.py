@@ -33,11 +33,18 @@ class Sweep(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A run of a job that something is done to, and the rerun after it."""
+    """A run of a job that something is done to, and the rerun after it.
+
+    Attributes:
+        world, job: What runs.
+        allowed: Statuses that it may end with, beside success.
+        below: Where its directory is made; where not given, anywhere.
+    """
 
     world: World
     job: Job
     allowed: Collection[int]
+    below: Path | None = None
 
     def faults(self, harm: Callable[[Path], Ended], mend: Callable[[Path], object]) -> list[str]:
         """Do harm, look, mend, run again, look.
@@ -47,7 +54,7 @@ class Attempt:
             mend: Puts right there what the harm was.
         """
         trees = self.world.trees(self.job)
-        place = self.world.place(self.job)
+        place = self.world.place(self.job, below=self.below)
         try:
             return list(self._faults(place, trees, harm, mend))
         finally:

@@ -421,7 +421,7 @@ def test_other_signatures_stay_and_the_receipt_claims_none(site: Site, tmp_path:
     assert receipt is not None
     images = {image.tag for image in release.manifest.images} - {signature.tag}
     assert {image.tag for image in receipt.images} == images
-    assert f"image {signature.tag}: other signatures are there under this tag" in site.said
+    assert f"image {signature.tag}: something else is attached under this tag" in site.said
     assert site.digest(signature.tag) == Digest.of(theirs)
 
 

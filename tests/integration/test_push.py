@@ -353,7 +353,7 @@ def test_other_signatures_stay_and_ours_are_not_claimed(
     sent = push(registry, three, emit=tell)
     assert set(sent) == {image.tag for image in three.images[:-1]}
     assert noted(events) == [
-        f"image {signature.tag}: other signatures are there under this tag; they stay"
+        f"image {signature.tag}: something else is attached under this tag; it stays"
     ]
     kept = registry.manifest(signature.tag.name, signature.tag.tag)
     assert kept is not None
@@ -364,7 +364,7 @@ def test_other_signatures_stay_and_ours_are_not_claimed(
     assert {each.state for each in steps} == {State.PRESENT}
     assert not any(each.kept for each in steps)
     assert (step.state, step.kept, step.size) == (State.PRESENT, True, 0)
-    assert step.detail == "other signatures are there under this tag; they stay"
+    assert step.detail == "something else is attached under this tag; it stays"
     if moment == "before":
         [own] = load(three.open(), [signature])
         assert not uploads(counted).count(str(own.tree.blobs[0].digest))

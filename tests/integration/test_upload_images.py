@@ -182,8 +182,8 @@ def test_other_signatures_under_a_tag_stay_and_are_no_failure(
     done = upload(bundle, f"{registry.address}/{place}")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
-        f"kept      {registry.address}/{place}/atlas:{tag}: holds other signatures, {before}; "
-        "they stay as they are",
+        f"kept      {registry.address}/{place}/atlas:{tag}: holds something else attached, "
+        f"{before}; it stays as it is",
         f"pushed    {registry.address}/{place}/other:1.0  {other}",
     ]
     assert digest_at(registry, f"{place}/atlas", tag) == before

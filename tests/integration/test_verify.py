@@ -506,7 +506,8 @@ class TestExtractedCheckpoint:
         with (weights / "model.safetensors").open("r+b") as file:
             file.write(b"?")
         [line] = fault_lines(verify_path(weights, KEYS, now=NOW, release_dir=release))
-        assert line.startswith("anything: model.safetensors, part 1, from offset 0: expected sha256:")
+        where = "anything: model.safetensors, part 1, from offset 0"
+        assert line.startswith(f"{where}: expected sha256:")
 
     def test_nothing_else_may_lie_where_a_server_loads_from(
         self, weights: Path, release: Path

@@ -13,7 +13,7 @@ from bundler.archive.held_directory import HeldDirectory
 from bundler.digest import Digest
 from bundler.errors import WorldError
 from bundler.fetch.locks import alone
-from bundler.fetch.memory import stays_in_memory
+from bundler.fetch.memory import Keeping, stays_in_memory
 from bundler.fetch.room import check_room, reserve
 from bundler.fetch.wanted import File, Gap
 
@@ -59,6 +59,16 @@ def test_where_nothing_says_what_is_free_nothing_stays(tmp_path: Path, text: str
     if text is not None:
         meminfo.write_text(text)
     assert not stays_in_memory(0, meminfo=meminfo)
+
+
+def test_memory_that_is_dear_is_given_up_and_no_other() -> None:
+    cheap, dear, unused = (Keeping(wanted=wanted) for wanted in (True, True, False))
+    for _ in range(65):
+        cheap.wrote(1 << 20, 0.0001)
+        dear.wrote(1 << 20, 0.001)
+        unused.wrote(1 << 20, 0.0001)
+    cheap.wrote(1 << 20, 10)  # later ones were interrupted by something else
+    assert (cheap.wanted, dear.wanted, unused.wanted) == (True, False, False)
 
 
 def test_room_is_taken_at_once(tmp_path: Path, place: HeldDirectory) -> None:
