@@ -11,7 +11,9 @@ from contextlib import AbstractContextManager, nullcontext
 import click
 
 from bundler.cli.render import Watcher
-from bundler.events import Emit, Event
+from bundler.events import Advanced, Emit, Event, Finished
+
+_PROGRESS_SECONDS = 1.0
 
 
 def open_watcher(as_json: bool) -> AbstractContextManager[Emit]:
@@ -20,18 +22,43 @@ def open_watcher(as_json: bool) -> AbstractContextManager[Emit]:
 
 
 class JsonEvents:
-    """Writes each event as ``{"event": NAME, "seconds": SINCE THE START, ...its fields}``."""
+    """Writes each event as ``{"event": NAME, "seconds": SINCE THE START, ...its fields}``.
+
+    Progress of an item is summed up and written once a second, and before it is finished.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._begun = time.monotonic()
+        self._advanced: dict[str, int] = {}
+        self._written: dict[str, float] = {}
 
     def __call__(self, event: Event) -> None:
         """Write one event; any thread may."""
+        with self._lock:
+            if isinstance(event, Advanced):
+                self._advance(event)
+                return
+            if isinstance(event, Finished):
+                self._tell_progress(event.item)
+            self._write(event)
+
+    def _advance(self, event: Advanced) -> None:
+        self._advanced[event.item] = self._advanced.get(event.item, 0) + event.step
+        last = self._written.setdefault(event.item, self._begun)
+        if time.monotonic() - last >= _PROGRESS_SECONDS:
+            self._tell_progress(event.item)
+            self._written[event.item] = time.monotonic()
+
+    def _tell_progress(self, item: str) -> None:
+        step = self._advanced.pop(item, 0)
+        self._written.pop(item, None)
+        if step:
+            self._write(Advanced(item, step))
+
+    def _write(self, event: Event) -> None:
         about = {
             "event": type(event).__name__.lower(),
             "seconds": round(time.monotonic() - self._begun, 3),
         }
-        line = json.dumps(about | dataclasses.asdict(event))
-        with self._lock:
-            click.echo(line, err=True)
+        click.echo(json.dumps(about | dataclasses.asdict(event)), err=True)

@@ -65,9 +65,7 @@ def open_bucket(
     from bundler.stores.s3 import S3Store, connect
 
     region = region or environment.get("AWS_REGION")
-    client = connect(
-        endpoint=endpoint, region=region, ca=ca, patience=patience, timeouts=timeouts
-    )
+    client = connect(endpoint=endpoint, region=region, ca=ca, patience=patience, timeouts=timeouts)
     return S3Store(bucket, client, settings=objects, patience=patience)
 
 

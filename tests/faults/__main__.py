@@ -21,7 +21,7 @@ from tests.faults.power import PowerCuts
 from tests.faults.upload_sweeps import NetworkFaults, UploadKills
 from tests.faults.verdict import Sweep
 from tests.rehearsal.errors import RehearsalError
-from tests.rehearsal.s3 import s3
+from tests.rehearsal.s3 import Kind, s3
 
 SWEEPS: dict[str, Callable[[Sequence[str]], Sweep]] = {
     "kill": Kills,
@@ -76,10 +76,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 @contextmanager
-def _world(server: str) -> Iterator[World]:
-    kind = "minio" if server == "minio" else "seaweedfs"
+def _world(server: Kind) -> Iterator[World]:
     with (
-        s3(kind, buckets=(BUCKET,)) as running,
+        s3(server, buckets=(BUCKET,)) as running,
         tempfile.TemporaryDirectory(prefix="faults-") as scratch,
     ):
         yield World(Machine(), Path(scratch), running)
@@ -127,7 +126,7 @@ def run_sweep(
     chance.shuffle(chosen)
     row.points = len(points)
     for one in chosen:
-        if time.monotonic() - begun > seconds:
+        if row.tried and time.monotonic() - begun > seconds:
             break
         row.tried += 1
         if faults := sweep.try_point(world, one):
@@ -139,9 +138,7 @@ def run_sweep(
 def _print(rows: Sequence[Row], asked: argparse.Namespace) -> None:
     print(f"{'sweep':10} {'points':>7} {'tried':>7} {'failed':>7} {'seconds':>8}")
     for row in rows:
-        print(
-            f"{row.sweep:10} {row.points:7} {row.tried:7} {len(row.faults):7} {row.seconds:8.0f}"
-        )
+        print(f"{row.sweep:10} {row.points:7} {row.tried:7} {len(row.faults):7} {row.seconds:8.0f}")
     for row in rows:
         for point, faults in sorted(row.faults.items()):
             command = ["scripts/faults", row.sweep, "--point", point]

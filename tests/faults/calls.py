@@ -33,7 +33,7 @@ def aims(text: str, names: Collection[str], place: Path, *, sockets: bool) -> li
     """
     programs = {found[1] for found in re.finditer(r"^(\d+) +execve\(", text, re.MULTILINE)}
     counts: Counter[tuple[str, str]] = Counter()
-    found = {}
+    found: dict[Aim, None] = {}
     for thread, name, line in _calls(text):
         if thread in programs or name not in names:
             continue

@@ -17,7 +17,7 @@ from tests.faults.verdict import WORLD, Attempt
 
 _MIB = 1 << 20
 _CONTENT = 5
-_MOST_READS = 6
+_MOST_READS = 3
 
 
 def _grow(path: Path) -> None:

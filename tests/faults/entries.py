@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import boto3
 import botocore.session
 
 import bundler
@@ -78,7 +78,7 @@ def _upload(arguments: Sequence[str]) -> int:
         )
         upload(cargo, store, place, options=UploadOptions(parallel=PARALLEL))
     except BundleError as error:
-        cli.click.echo(f"error: {error}", err=True)
+        print(f"error: {error}", file=sys.stderr)
         return error.exit_status
     return 0
 
@@ -89,8 +89,21 @@ def _write(arguments: Sequence[str]) -> int:
     try:
         atomic_write_bytes(path, b"a receipt\n" * 1000)
     except BundleError as error:
-        cli.click.echo(f"error: {error}", err=True)
+        print(f"error: {error}", file=sys.stderr)
         return error.exit_status
+    return 0
+
+
+def _write_carelessly(arguments: Sequence[str]) -> int:
+    """Write as nobody should, for the tests of the sweeps: PATH."""
+    path = Path(arguments[0])
+    temporary = path.with_name(f".{path.name}.partial")
+    with temporary.open("wb", buffering=0) as file:
+        file.write(b"a draft of it")
+    with path.open("wb", buffering=0) as file:
+        file.write(b"half of it and ")
+        file.write(b"the other half")
+    temporary.unlink()
     return 0
 
 
@@ -100,4 +113,5 @@ ENTRIES: Mapping[str, Callable[[Sequence[str]], int]] = {
     "bundle": lambda arguments: cli.run(list(arguments)),
     "upload": _upload,
     "write": _write,
+    "write-carelessly": _write_carelessly,
 }

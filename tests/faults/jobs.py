@@ -103,7 +103,7 @@ JOBS: Mapping[str, Job] = {
             name="extract",
             arguments=(*_EXTRACT, "--only", TINY),
             prepare="signed",
-            sources=("release/*.tar",),
+            sources=(f"release/{TINY}",),
         ),
         Job(
             name="extract-bundle",
@@ -237,4 +237,3 @@ class World:
         content = (self.release() / MANIFEST_NAME).read_bytes()
         client(self.server).put_object(Bucket=BUCKET, Key=MANIFEST_NAME, Body=content)
         return hashlib.sha256(content).hexdigest()
-

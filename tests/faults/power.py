@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -16,10 +16,11 @@ from pathlib import Path
 from tests.faults.calls import SHOWN
 from tests.faults.jobs import JOBS, World
 from tests.faults.trees import is_temporary
+from tests.faults.verdict import faults_of_telling
 
 _CALLS = (
     *("openat", "write", "pwrite64", "pwritev", "pwritev2", "copy_file_range", "ioctl"),
-    *("ftruncate", "fallocate", "fsync", "fdatasync", "syncfs", "mkdir", "mkdirat"),
+    *("ftruncate", "fallocate", "fsync", "fdatasync", "mkdir", "mkdirat"),
     *("rename", "renameat", "renameat2", "link", "linkat", "unlink", "unlinkat", "rmdir"),
 )
 _LINE = re.compile(r"(\d+) +(?:<\.\.\. )?(\w+)(?:\(| resumed>)(.*)")
@@ -90,30 +91,18 @@ class Disk:
 
     def replay(self, text: str) -> None:
         """Take in what strace wrote."""
+        effects: Mapping[str, Callable[[_Call], None]] = {
+            "openat": self._open,
+            **dict.fromkeys(("mkdir", "mkdirat"), lambda call: self._appears(call.places[0])),
+            **dict.fromkeys(("rename", "renameat", "renameat2"), self._rename),
+            **dict.fromkeys(("link", "linkat"), self._link),
+            **dict.fromkeys(("unlink", "unlinkat", "rmdir"), self._remove),
+            **dict.fromkeys(("fsync", "fdatasync"), self._flush),
+            "copy_file_range": lambda call: self._write(call.descriptors[1]),
+            "ioctl": self._clone,
+        }
         for call in _calls(text):
-            match call.name:
-                case "openat":
-                    if "O_CREAT" in call.text or "O_TMPFILE" in call.text:
-                        self._appears(call.opened)
-                    if "O_TRUNC" in call.text:
-                        self._write(call.opened)
-                case "mkdir" | "mkdirat":
-                    self._appears(call.places[0])
-                case "rename" | "renameat" | "renameat2" | "link" | "linkat":
-                    self._move(*call.places[:2], keep=call.name.startswith("link"))
-                case "unlink" | "unlinkat" | "rmdir":
-                    self._inodes.pop(call.places[0], None)
-                case "fsync" | "fdatasync":
-                    self._flush(call.descriptors[0])
-                case "copy_file_range":
-                    self._write(call.descriptors[1])
-                case "syncfs":
-                    self._dirty.clear()
-                    self._names.clear()
-                case "ioctl" if "FICLONE" not in call.text:
-                    pass
-                case _:
-                    self._write(*call.descriptors[:1])
+            effects.get(call.name, self._change)(call)
 
     def lost(self) -> Iterator[str]:
         """Name what a power cut now would take, of what has a final name."""
@@ -131,6 +120,28 @@ class Disk:
         below = path.startswith(f"{self.root}/")
         return below and not is_temporary(self._short(path))
 
+    def _open(self, call: _Call) -> None:
+        if "O_CREAT" in call.text:
+            self._appears(call.opened)
+        if "O_TRUNC" in call.text:
+            self._write(call.opened)
+
+    def _rename(self, call: _Call) -> None:
+        self._move(*call.places[:2], keep=False)
+
+    def _link(self, call: _Call) -> None:
+        self._move(*call.places[:2], keep=True)
+
+    def _remove(self, call: _Call) -> None:
+        self._inodes.pop(call.places[0], None)
+
+    def _change(self, call: _Call) -> None:
+        self._write(*call.descriptors[:1])
+
+    def _clone(self, call: _Call) -> None:
+        if "FICLONE" in call.text:
+            self._write(call.descriptors[0])
+
     def _appears(self, path: str) -> None:
         if path.startswith(f"{self.root}/") and path not in self._inodes:
             self._inodes[path] = next(self._numbers)
@@ -140,10 +151,11 @@ class Disk:
         if path in self._inodes:
             self._dirty.add(self._inodes[path])
 
-    def _flush(self, path: str) -> None:
-        inode = self._inodes.get(path)
-        self._dirty.discard(inode if inode is not None else -1)
-        self._names = {entry for entry in self._names if entry[0] != inode}
+    def _flush(self, call: _Call) -> None:
+        inode = self._inodes.get(call.descriptors[0])
+        if inode is not None:
+            self._dirty.discard(inode)
+            self._names = {entry for entry in self._names if entry[0] != inode}
 
     def _move(self, old: str, new: str, *, keep: bool) -> None:
         if old not in self._inodes:
@@ -186,9 +198,10 @@ class PowerCuts:
             disk = Disk(place)
             run = world.run(job, place)
             trace = ["-e", f"trace={','.join(_CALLS)}", *SHOWN]
-            disk.replay(world.machine.run(run, strace=trace).calls)
+            ended = world.machine.run(run, strace=trace)
+            disk.replay(ended.calls)
             seen = job.tree(place)
             lost = [fault for fault in disk.lost() if fault.partition(":")[0] in seen]
-            return [*disk.faults, *lost]
+            return [*faults_of_telling(ended, ()), *disk.faults, *lost]
         finally:
             world.discard(place)

@@ -12,12 +12,11 @@ NAMES = ("read", "pread", "preadv", "write", "pwrite", "pwritev")
 
 def shorten(name: str) -> None:
     """Have one function of ``os`` do half of what it is asked for, for the rest of the process."""
-    call = getattr(os, name)
-    setattr(os, name, {"read": _read, "write": _write, "v": _vector}[_kind(name)](call))
-
-
-def _kind(name: str) -> str:
-    return "v" if name.endswith("v") else name.removeprefix("p")
+    call: Callable[..., Any] = getattr(os, name)
+    if name.endswith("v"):
+        setattr(os, name, _vector(call))
+    else:
+        setattr(os, name, _read(call) if name.endswith("read") else _write(call))
 
 
 def _half(length: int) -> int:

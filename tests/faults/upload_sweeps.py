@@ -18,7 +18,9 @@ _XML = {"Content-Type": "application/xml"}
 
 
 def _refusal(status: int, code: str) -> Answer:
-    return Answer(status, _XML, f"<Error><Code>{code}</Code><Message>now</Message></Error>".encode())
+    return Answer(
+        status, _XML, f"<Error><Code>{code}</Code><Message>now</Message></Error>".encode()
+    )
 
 
 _COMPLETING = "200-with-error"

@@ -16,6 +16,20 @@ from bundler.cli.render import Watcher
 from bundler.events import Advanced, Finished, Noted, Started, ignore
 
 
+def test_progress_is_summed_up_and_nothing_of_it_is_lost(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tell = JsonEvents()
+    tell(Started("write", "m.tar", 450_000))
+    for _ in range(450_000):
+        tell(Advanced("m.tar", 1))
+    tell(Finished("m.tar"))
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [lines[0]["event"], lines[-1]["event"]] == ["started", "finished"]
+    assert 1 <= len(lines) - 2 <= lines[-1]["seconds"] + 1
+    assert sum(line["step"] for line in lines[1:-1]) == 450_000
+
+
 def test_events_are_an_object_a_line_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
     with open_watcher(True) as emit:
         emit(Started("write", "a.tar", 5))
@@ -26,10 +40,10 @@ def test_events_are_an_object_a_line_on_standard_error(capsys: pytest.CaptureFix
     assert told.out == ""
     lines = [json.loads(line) for line in told.err.splitlines()]
     assert [line.pop("seconds") >= 0 for line in lines] == [True] * 4
-    assert [line.pop("event") for line in lines] == ["started", "advanced", "noted", "finished"]
+    assert [line.pop("event") for line in lines] == ["started", "noted", "advanced", "finished"]
     assert lines[0] == {"verb": "write", "item": "a.tar", "total": 5}
-    assert lines[1] == {"item": "a.tar", "step": 5}
-    assert lines[2] == {"text": "two\nlines \x1b[2J"}
+    assert lines[1] == {"text": "two\nlines \x1b[2J"}
+    assert lines[2] == {"item": "a.tar", "step": 5}
     assert (lines[3]["item"], lines[3]["skipped"]) == ("a.tar", True)
     assert "\x1b" not in told.err
 
