@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from bundler.archive.descriptors import open_below, open_descriptor
+from bundler.archive.leftovers import hold, remove_leftovers
 from bundler.archive.page_cache import Direct, DropBehind, PastCache
 from bundler.archive.reader import READ_BYTES as READ_BYTES
 from bundler.archive.reader import WINDOW_BYTES as WINDOW_BYTES
@@ -23,7 +24,7 @@ from bundler.errors import ContentError, MalformedError, printable
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-_TEMP_NAME_CHARS = 40
+_TEMP_NAME_CHARS, _TEMP_SUFFIX = 40, ".partial"
 # What mkstemp makes a file with; one that has another mode lies where modes are not kept.
 _TEMP_MODE = 0o600
 
@@ -33,7 +34,8 @@ def atomic_write(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
     """Open a file for writing that takes its name only when the block ends well.
 
     The content goes to a temporary file beside ``path``, is flushed to the disk, and replaces
-    ``path`` in one step. On any exception the temporary file is removed and ``path`` is as before.
+    ``path`` in one step. On any exception the temporary file is removed and ``path`` is as before;
+    what a writer that was killed left is removed by the next one.
 
     Args:
         path: The name that it takes; its directory must exist.
@@ -42,10 +44,13 @@ def atomic_write(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
     Raises:
         WorldError: The directory, the disk or a limit does not let us write.
     """
+    prefix = f".{path.name[:_TEMP_NAME_CHARS]}."
+    remove_leftovers(path.parent, prefix=prefix, suffix=_TEMP_SUFFIX)
     with blaming(path):
         descriptor, temporary = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.name[:_TEMP_NAME_CHARS]}.", suffix=".partial"
+            dir=path.parent, prefix=prefix, suffix=_TEMP_SUFFIX
         )
+    hold(descriptor)
     try:
         with _Output(descriptor, path) as raw:
             file = io.BufferedWriter(raw)

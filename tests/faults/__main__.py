@@ -48,14 +48,20 @@ class Row:
 
 def main(argv: Sequence[str]) -> int:
     """Sweep as the command line says; gives an exit status."""
-    asked = _parser().parse_args(argv)
+    parser = _parser()
+    asked = parser.parse_args(argv)
+    if unknown := set(asked.sweeps) - set(SWEEPS):
+        parser.error(f"expected {', '.join(SWEEPS)}, got {', '.join(sorted(unknown))}")
+    if asked.point and len(asked.sweeps) != 1:
+        parser.error("--point is of one sweep: name it")
     try:
         with _world(asked.server) as world:
-            rows = list(_rows(world, asked))
+            print(f"{'sweep':12} {'points':>7} {'tried':>7} {'failed':>7} {'seconds':>8}")
+            rows = [_told(row) for row in _rows(world, asked)]
     except RehearsalError as error:
         print(f"faults: {error}", file=sys.stderr)
         return 2
-    _print(rows, asked)
+    _tell_faults(rows, asked.server)
     return 1 if any(row.faults for row in rows) else 0
 
 
@@ -67,11 +73,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--job", action="append", choices=list(JOBS), help="only this one; may be repeated"
     )
-    parser.add_argument("--step", type=int, default=1, help="try every n-th point")
-    parser.add_argument("--seed", type=int, default=0, help="which of each n points")
-    parser.add_argument("--limit", type=float, default=600.0, help="seconds in all")
+    parser.add_argument(
+        "--step", type=int, default=1, help="try every n-th point; default %(default)s"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="which of each n points, and in which order"
+    )
+    parser.add_argument(
+        "--limit", type=float, default=600.0, help="seconds in all; default %(default)g"
+    )
     parser.add_argument("--point", help="try only this point, of the one sweep that is named")
-    parser.add_argument("--server", choices=["seaweedfs", "minio"], default="seaweedfs")
+    parser.add_argument(
+        "--server", choices=["seaweedfs", "minio"], default="seaweedfs", help="whose S3 server"
+    )
     return parser
 
 
@@ -135,14 +149,19 @@ def run_sweep(
     return row
 
 
-def _print(rows: Sequence[Row], asked: argparse.Namespace) -> None:
-    print(f"{'sweep':10} {'points':>7} {'tried':>7} {'failed':>7} {'seconds':>8}")
-    for row in rows:
-        print(f"{row.sweep:10} {row.points:7} {row.tried:7} {len(row.faults):7} {row.seconds:8.0f}")
+def _told(row: Row) -> Row:
+    print(
+        f"{row.sweep:12} {row.points:7} {row.tried:7} {len(row.faults):7} {row.seconds:8.0f}",
+        flush=True,
+    )
+    return row
+
+
+def _tell_faults(rows: Sequence[Row], server: str) -> None:
     for row in rows:
         for point, faults in sorted(row.faults.items()):
-            command = ["scripts/faults", row.sweep, "--point", point]
-            print(f"\n{shlex.join([*command, '--server', asked.server])}")
+            command = ["scripts/faults", row.sweep, "--point", point, "--server", server]
+            print(f"\n{shlex.join(command)}")
             print("".join(f"    {fault}\n" for fault in faults), end="")
 
 
