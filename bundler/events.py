@@ -8,6 +8,16 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class Planned:
+    """So many bytes are ahead, in items of which most have not begun yet; several add up.
+
+    Whoever watches takes the sum for all of the run, or that of the items' totals if it is larger.
+    """
+
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
     """Work on one item began. ``total`` is in bytes, None where it is not known."""
 
@@ -53,7 +63,7 @@ class Waiting:
     lines: tuple[str, ...]
 
 
-Event = Started | Advanced | Finished | Noted | Waiting
+Event = Planned | Started | Advanced | Finished | Noted | Waiting
 Emit = Callable[[Event], None]
 
 
@@ -62,8 +72,8 @@ def ignore(event: Event) -> None:
 
 
 @contextmanager
-def telling(emit: Emit, verb: str, item: str) -> Iterator[None]:
+def telling(emit: Emit, verb: str, item: str, total: int | None = None) -> Iterator[None]:
     """Tell of a block that it began, and, where nothing is raised in it, that it is done."""
-    emit(Started(verb, item))
+    emit(Started(verb, item, total))
     yield
     emit(Finished(item))

@@ -19,7 +19,8 @@ from bundler.archive.reader import Reader
 from bundler.archive.volume_names import parse_volume_name
 from bundler.archive.volumes import Place, find_volumes, locate, open_place
 from bundler.errors import ContentError, MalformedError, printable
-from bundler.events import Emit, Noted, Started, ignore
+from bundler.events import Emit, Noted, ignore
+from bundler.extract_events import tell_started
 from bundler.faults import Fault
 from bundler.fetch.download import Source, bring, threads_from_disk
 from bundler.fetch.locks import alone
@@ -220,14 +221,12 @@ def _unpack(source: Source, files: Sequence[File], destination: HeldDirectory, e
     gaps = survey(files, destination, keep=False)
     check_room([(destination, gaps)], hint=_ROOM_HINT)
     emit(Noted(_estimate(missing_bytes(gaps), destination)))
-    for gap in gaps:
-        emit(Started("extract", gap.file.path, gap.missing))
     bring(
         source,
         gaps,
         destination,
         keep=False,
-        emit=emit,
+        emit=tell_started(gaps, emit),
         hint=_DAMAGE_HINT,
         parallel=threads_from_disk(),
     )

@@ -11,6 +11,7 @@ from typing import Self
 _IMAGE_NAME = re.compile(r"[a-z0-9]+(?:(?:\.|_|-+)[a-z0-9]+)*")
 # Source: OCI distribution specification v1.1, "Pulling manifests".
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_ENDPOINT = re.compile(r"https?://[^/\s?#@]+/?")
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -27,6 +28,19 @@ _ECR_HOST = re.compile(
 )
 _MAX_KEY, _MAX_LABEL, _MAX_HOST, _MAX_NAME, _MAX_PATH_BYTES = 50, 63, 253, 128, 512
 _SEPARATOR = "__"
+
+
+def endpoint(text: str) -> str:
+    """Check the URL of a server, and give it without a slash behind it.
+
+    Raises:
+        ValueError: It is none; one with a login in it is not repeated.
+    """
+    if "@" in text:
+        raise ValueError("an endpoint with a login in it; expected https://HOST[:PORT]")
+    if _ENDPOINT.fullmatch(text) is None:
+        raise ValueError(f"not an endpoint: {text[:200]!r}; expected https://HOST[:PORT]")
+    return text.rstrip("/")
 
 
 def image_name(text: str) -> str:

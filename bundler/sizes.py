@@ -1,4 +1,4 @@
-"""Numbers of bytes as people read them."""
+"""Numbers, of bytes above all, as people read them."""
 
 from __future__ import annotations
 
@@ -35,3 +35,8 @@ def size_text(size: int) -> str:
     while value >= 1024 and unit + 1 < len(_UNITS):
         value, unit = value / 1024, unit + 1
     return f"{value:.1f} {_UNITS[unit]}" if unit else f"{size} B"
+
+
+def count_text(number: int, noun: str) -> str:
+    """Give a number of things whose plural ends with s."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundler.archive.cutting import cut, volume_file
+from bundler.archive.cutting import cut, require_fit
 from bundler.archive.files import (
     atomic_write_bytes,
+    make_directories,
     open_regular,
     read_limited,
     sync_directory,
 )
+from bundler.archive.reader import Reader
 from bundler.archive.room import require_room
 from bundler.archive.trouble import blaming
-from bundler.archive.volume_names import Split, parse_volume_name
+from bundler.archive.volume_names import Split
 from bundler.archive.volumes import VolumeSet, find_volumes, open_place
-from bundler.archive.zstd_cutting import cut_compressed
+from bundler.archive.zstd_cutting import cut_compressed, require_fit_compressed
 from bundler.errors import ConflictError, ContentError, NotFoundError, printable
 from bundler.events import Emit, Finished, Noted, Started, ignore
-from bundler.fetch.locks import alone
 from bundler.jsontext import write_json
 from bundler.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Bundle, Checkpoint, Manifest
 from bundler.release import open_release, read_agreed, read_sums_file
 from bundler.signing.keys import PublicKey
+from bundler.split_place import name_volumes, remove_remains, work_directory, working
 from bundler.verify.archives import check_volumes
 from bundler.verify.report import Findings
 from bundler.verify.scope import archive_of
@@ -72,13 +74,14 @@ def split_release(
 ) -> list[Cut]:
     """Cut every archive of a release that is larger than a medium.
 
-    The archives are compared with the manifest while they are cut; volumes get their names when
-    all of an archive's are on the disk. A run that was stopped goes on where it ended.
+    All archives are judged before the first byte is written. They are compared with the manifest
+    while they are cut; volumes get their names when all of an archive's are on the disk. A run that
+    was stopped goes on where it ended.
 
     Args:
         directory: The release, signed or not yet.
         volume_bytes: What one volume may have at most.
-        out: Where the volumes go; where not given, beside the archives.
+        out: Where the volumes go, made if need be; where not given, beside the archives.
         compress: Whether volumes hold zstd frames.
         remove_original: Whether an archive is removed once its volumes were read again and are
             right.
@@ -87,21 +90,28 @@ def split_release(
 
     Raises:
         ContentError: An archive, or the manifest, is not what was signed.
+        MalformedError: There would be too many volumes, or none that holds what must stay together.
         ConflictError: Volumes of another split are there.
         UntrustedError: Keys were given, and none of them signed the release.
         WorldError: The disk is too small, or fails.
     """
     manifest = _read_manifest(directory, keys)
     large = [name for name, (size, _) in manifest.archives.items() if size > volume_bytes]
-    run = _Run(directory, out or directory, manifest, volume_bytes, compress, emit)
+    out = out or directory
+    run = _Run(directory, out, manifest, volume_bytes, compress, emit)
     todo = [name for name in large if run.is_to_do(name)]
+    for name in todo:
+        run.require_fit(name)
+    make_directories(out)
     run.check_room(todo)
+    run.remove_remains(manifest.archives.keys() - set(large))
     for name in todo:
         run.cut(name)
     run.write_hint()
     if remove_original:
+        vouched = "as signed" if keys else f"as {MANIFEST_NAME} says"
         for name in large:
-            run.remove_original(name)
+            run.remove_original(name, vouched)
     return [run.result(name, cut_now=name in todo) for name in manifest.archives]
 
 
@@ -132,8 +142,8 @@ class _Run:
 
     def is_to_do(self, name: str) -> bool:
         """Say whether an archive is still to be cut; raises where that cannot be."""
-        archive, found = archive_of(self._manifest, name), self._found(name)
-        if found is not None and not self._work(archive).is_dir():
+        found = self._found(name)
+        if found is not None and not work_directory(self._out, name).is_dir():
             self._require_same(found)
             return False
         if not os.path.lexists(self._directory / name):
@@ -143,39 +153,42 @@ class _Run:
             )
         return True
 
+    def require_fit(self, name: str) -> None:
+        """Refuse to begin what cannot come to its end, as far as sizes tell."""
+        archive = archive_of(self._manifest, name)
+        (require_fit_compressed if self._compress else require_fit)(archive, self._volume_bytes)
+        with open_place(self._directory / name) as source:
+            _require_size(source, archive)
+
     def check_room(self, names: Sequence[str]) -> None:
         """Refuse to begin what the disk will not hold."""
         need = 0
         for name in names:
             size, _ = self._manifest.archives[name]
             need += int(size * (_SHARE_COMPRESSED if self._compress else 1))
-            work = self._work(archive_of(self._manifest, name))
+            work = work_directory(self._out, name)
             need -= sum(path.stat().st_size for path in work.glob("*") if path.is_file())
         require_room(self._out, need, hint="free space there, or name another place: -o DIR")
 
     def cut(self, name: str) -> None:
         """Cut one archive; its volumes appear when all are there."""
         archive = archive_of(self._manifest, name)
-        work = self._work(archive)
-        with blaming(work):
-            work.mkdir(exist_ok=True)
-        with alone(work, "split"):
-            self._gather(archive, work)
-            with open_place(self._directory / name) as source:
-                if source.size != archive.size:
-                    raise ContentError(f"{name}: expected {archive.size} bytes, got {source.size}")
-                self._emit(Started("split", name, archive.size))
-                how = cut_compressed if self._compress else cut
-                paths = how(source, archive, work, volume_bytes=self._volume_bytes, emit=self._emit)
-            self._name(archive, paths)
-        with blaming(work):
-            for path in work.iterdir():
-                path.unlink()
-            work.rmdir()
+        with working(self._out, name) as work, open_place(self._directory / name) as source:
+            _require_size(source, archive)
+            self._emit(Started("split", name, archive.size))
+            how = cut_compressed if self._compress else cut
+            paths = how(source, archive, work, volume_bytes=self._volume_bytes, emit=self._emit)
+            name_volumes(self._out, Split(name, len(paths), self._compress), paths)
         sync_directory(self._out)
         self._emit(Finished(name))
 
-    def remove_original(self, name: str) -> None:
+    def remove_remains(self, names: Iterable[str]) -> None:
+        """Remove what a run with smaller volumes, which was stopped, left of some archives."""
+        for name in names:
+            if self._found(name) is None:
+                remove_remains(self._out, name)
+
+    def remove_original(self, name: str, vouched: str) -> None:
         """Read all volumes of an archive again, from the disk, and then remove the archive."""
         original = self._directory / name
         found = self._found(name)
@@ -194,7 +207,7 @@ class _Run:
         with blaming(original):
             original.unlink()
         sync_directory(self._directory)
-        self._emit(Noted(f"{name}: removed; its volumes were read again and are as signed"))
+        self._emit(Noted(f"{name}: removed; its volumes were read again and are {vouched}"))
 
     def write_hint(self) -> None:
         """Write which volume holds which bytes, for people and other programs; never trusted."""
@@ -232,10 +245,7 @@ class _Run:
 
     def _found(self, name: str) -> VolumeSet | None:
         size, digest = self._manifest.archives[name]
-        return find_volumes(name, size, digest, [self._out])
-
-    def _work(self, archive: Checkpoint | Bundle) -> Path:
-        return self._out / f".{archive.archive}.split"
+        return find_volumes(name, size, digest, [self._out] if self._out.is_dir() else [])
 
     def _require_same(self, found: VolumeSet) -> None:
         largest = max((volume.path.stat().st_size for volume in found.volumes), default=0)
@@ -247,19 +257,10 @@ class _Run:
                 hint=f"remove {found.archive}.*-of-*, or choose another place: -o DIR",
             )
 
-    def _gather(self, archive: Checkpoint | Bundle, work: Path) -> None:
-        """Take back what a run that was stopped while it named its volumes had named already."""
-        for path in self._out.iterdir():
-            name = parse_volume_name(path.name)
-            if name is not None and name.archive == archive.archive:
-                with blaming(path):
-                    path.replace(work / volume_file(name.number))
-        for path in work.glob(".*.partial"):
-            with suppress(OSError):
-                path.unlink()
 
-    def _name(self, archive: Checkpoint | Bundle, paths: Sequence[Path]) -> None:
-        split = Split(archive.archive, len(paths), self._compress)
-        for number, path in enumerate(paths, 1):
-            with blaming(path):
-                path.replace(self._out / str(split.volume(number)))
+def _require_size(source: Reader, archive: Checkpoint | Bundle) -> None:
+    if source.size != archive.size:
+        raise ContentError(
+            f"{archive.archive}: expected {archive.size} bytes, got {source.size}",
+            hint="copy the archive again from its source",
+        )

@@ -10,7 +10,15 @@ from pathlib import Path
 from bundler.document import Document, Table
 from bundler.manifest import GPU_COUNTS, MODEL_TYPES
 from bundler.object_settings import read_object_settings
-from bundler.reference import S3Prefix, ecr_host, hostname, model_key, namespace, registry_host
+from bundler.reference import (
+    S3Prefix,
+    ecr_host,
+    endpoint,
+    hostname,
+    model_key,
+    namespace,
+    registry_host,
+)
 from bundler.target import (
     DEFAULT_NAMESPACE,
     DEFAULT_RELEASE,
@@ -30,7 +38,6 @@ from bundler.target import (
 
 _API_KEY_NAME = "vllm-auth"
 _MAX_TIMEOUT_SECONDS = 7 * 24 * 3600
-_ENDPOINT = re.compile(r"https?://[^/\s?#@]+/?")
 _REGION = re.compile(r"[a-z0-9-]{1,40}")
 # What publish sets itself, from what was signed: nobody sets it by `values`.
 _PUBLISH_SETS = (
@@ -92,7 +99,7 @@ def _registry(table: Table, base: Path) -> RegistryTarget:
         client_certificate=_path(table, "clientCertificate", base),
         client_key=_path(table, "clientKey", base),
         auth_file=_path(table, "authFile", base),
-        token_server=table.parse_optional("tokenServer", _endpoint),
+        token_server=table.parse_optional("tokenServer", endpoint),
         plain_http=plain_http,
         ecr=_ecr(table, base, host),
     )
@@ -115,7 +122,7 @@ def _ecr(registry: Table, base: Path, host: str) -> EcrTarget | None:
         table.refuse("region", f"expected {named.region}, as in registry.host, got {region}")
     ecr = EcrTarget(
         region=region,
-        endpoint=table.parse_optional("endpoint", _endpoint),
+        endpoint=table.parse_optional("endpoint", endpoint),
         fips=table.flag("fips", False),
         create=table.flag("create", True),
         scan_on_push=_optional_flag(table, "scanOnPush"),
@@ -136,7 +143,7 @@ def _s3(table: Table, base: Path) -> S3Target:
     s3 = S3Target(
         place=table.explain(lambda: S3Prefix(bucket, prefix.strip("/"))),
         region=table.parse_optional("region", _region),
-        endpoint=table.parse_optional("endpoint", _endpoint),
+        endpoint=table.parse_optional("endpoint", endpoint),
         ca=_path(table, "ca", base),
         credentials=_credentials(table, base),
         objects=read_object_settings(table),
@@ -287,9 +294,3 @@ def _region(text: str) -> str:
     if _REGION.fullmatch(text) is None:
         raise ValueError(f"not a region: {text[:80]!r}")
     return text
-
-
-def _endpoint(text: str) -> str:
-    if _ENDPOINT.fullmatch(text) is None:
-        raise ValueError(f"not an endpoint: {text[:200]!r}; expected https://HOST[:PORT]")
-    return text.rstrip("/")

@@ -135,6 +135,10 @@ class _MemoryIncoming:
         """Say that this store holds no such object."""
         return False
 
+    def holds(self, span: Span, pieces: Pieces) -> bool:
+        """Say no: what came is not missing."""
+        return False
+
     def complete(self) -> None:
         """Make the object appear."""
         if self._parts:

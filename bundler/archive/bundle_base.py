@@ -90,6 +90,10 @@ class BundleFiles(ABC):
         self._trees[image.tag] = image, tree
         return tree
 
+    def archive_of(self, image: Image) -> BundleFile:
+        """Give the file that is an image's archive."""
+        return self._bundle.file(image.tag.archive_path)
+
     def blob(self, image: Image, digest: Digest, *, rehash: bool = False) -> BlobContent:
         """Find a blob of an image; KeyError where it has none of that digest.
 

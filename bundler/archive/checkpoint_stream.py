@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from bundler.archive.files import open_source
 from bundler.archive.page_cache import dropping
 from bundler.archive.pipeline import HashingWriter
+from bundler.archive.steady import changed, require_unchanged, settle
 from bundler.archive.tar import END, header, padding
 from bundler.archive.trouble import blaming
 from bundler.digest import Digest
@@ -92,6 +93,7 @@ class CheckpointStream:
         self._running: list[_Running] = []
         self._files: list[CheckpointFile] = []
         self._settled_at = 0
+        self._read: tuple[Path, os.stat_result] | None = None
 
     def add_directory(self, path: str) -> None:
         """Add a directory by its path in the archive."""
@@ -100,12 +102,12 @@ class CheckpointStream:
     def add(self, source: SourceFile) -> Iterator[int]:
         """Add a file; gives the length of each part when it was read."""
         with open_source(source.real) as file:
-            before = os.fstat(file.fileno())
+            before = self._before(source, file)
             size = before.st_size if source.size is None else source.size
             self._require_size(source.path, size)
             self._put(header(f"{self._root}/{source.path}", size=size, mtime=self._mtime))
             yield from self._add_parts(source, file, size)
-            _require_unchanged(source, before, os.fstat(file.fileno()))
+            require_unchanged(source.path, source.real, before, file.fileno())
         self._put(padding(size))
         self._settle_sometimes()
 
@@ -122,6 +124,12 @@ class CheckpointStream:
             frame_digest=Digest(self._frame.hexdigest()),
             files=tuple(self._files),
         )
+
+    def _before(self, source: SourceFile, file: io.FileIO) -> os.stat_result:
+        """Say what a file was before any of it was read; files of one archive share it."""
+        if self._read is None or self._read[0] != source.real:
+            self._read = source.real, settle(file.fileno(), source.real)
+        return self._read[1]
 
     def _put(self, frame: bytes) -> None:
         self._frame.update(frame)
@@ -155,7 +163,7 @@ class CheckpointStream:
             with blaming(source.real):
                 count = file.readinto(room) or 0
             if not count:
-                raise _changed(source, f"it ends {left} bytes early")
+                raise changed(source.path, source.real, f"it ends {left} bytes early")
             self._writer.filled(count, *hashes)
             left -= count
             passed(length - left)
@@ -183,21 +191,4 @@ def not_locked(path: str, expected: str, got: str) -> ContentError:
     """Say that a source is not what the lock was made from."""
     return ContentError(
         f"{printable(path)}: expected {expected} as locked, got {got}", hint=_LOCK_HINT
-    )
-
-
-def _require_unchanged(source: SourceFile, before: os.stat_result, after: os.stat_result) -> None:
-    with blaming(source.real):
-        named = source.real.stat()
-    for now in (after, named):
-        for field in ("st_size", "st_mtime_ns", "st_ino", "st_dev"):
-            was, got = getattr(before, field), getattr(now, field)
-            if was != got:
-                raise _changed(source, f"expected {field} {was}, got {got}")
-
-
-def _changed(source: SourceFile, how: str) -> ContentError:
-    return ContentError(
-        f"{printable(source.path)}: {printable(str(source.real))} changed while it was read: {how}",
-        hint="let nothing write there while a release is built, and run again",
     )

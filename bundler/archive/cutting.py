@@ -31,20 +31,16 @@ def cut(
         source: The archive, of its signed size.
         archive: What was signed.
         work: Directory for the files, which are called by their numbers.
-        volume_bytes: How long each one is.
+        volume_bytes: How long each one is; ``require_fit`` allowed it.
         emit: Told of the bytes that were read.
 
     Raises:
         ContentError: The archive is not what was signed.
-        MalformedError: There would be too many volumes.
         WorldError: The disk fails, or is full; what is done stays for the next run.
     """
-    count = -(-archive.size // volume_bytes)
-    require_count(archive, count)
     proof = Proof(archive, tuple(unit for unit in units(archive) if unit.length))
     paths = []
-    for number in range(1, count + 1):
-        begin = (number - 1) * volume_bytes
+    for number, begin in enumerate(range(0, archive.size, volume_bytes), 1):
         length = min(volume_bytes, archive.size - begin)
         path = work / volume_file(number)
         kept = _kept(source, begin, length, path, proof)
@@ -59,6 +55,11 @@ def cut(
         paths.append(path)
     proof.finish()
     return paths
+
+
+def require_fit(archive: Checkpoint | Bundle, volume_bytes: int) -> None:
+    """Refuse an archive that cannot be cut so, before any of it is; raises MalformedError."""
+    require_count(archive, -(-archive.size // volume_bytes))
 
 
 def volume_file(number: int) -> str:

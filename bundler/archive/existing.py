@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,12 @@ from bundler.archive.tar import BLOCK, Member, walk, with_directories
 from bundler.archive.trouble import blaming
 from bundler.archive.ustar import read_block
 from bundler.errors import MalformedError, printable
+from bundler.manifest import MAX_MANIFEST_BYTES
+from bundler.reference import file_name
 
+# A manifest takes no less for a file: two digests in hex, and their names.
+_MANIFEST_BYTES_PER_FILE = 256
+MAX_FILES = MAX_MANIFEST_BYTES // _MANIFEST_BYTES_PER_FILE
 _HINT = "unpack it, and name the directory as `source`: then a new archive is written"
 
 
@@ -52,11 +58,12 @@ def read_existing(path: Path, *, root: str) -> ExistingArchive:
     name = printable(str(path))
     with RandomReader(real) as reader:
         try:
-            members = list(walk(reader.read_at, reader.size, name=name))
+            members = list(_bounded(walk(reader.read_at, reader.size, name=name), name))
             mtime = read_block(reader.read_at(0, BLOCK)).mtime if members else 0
         except MalformedError as error:
-            raise MalformedError(str(error), hint=_HINT) from error
+            raise MalformedError(str(error), hint=error.hint or _HINT) from error
         size = reader.size
+    _require_root(members, root, name)
     try:
         files = tuple(_files(members, root, real))
     except ValueError as error:
@@ -64,13 +71,33 @@ def read_existing(path: Path, *, root: str) -> ExistingArchive:
     return ExistingArchive(path=real, size=size, mtime=mtime, files=files)
 
 
+def _bounded(members: Iterator[Member], name: str) -> Iterator[Member]:
+    """Give members up to the number of files that a manifest has room for."""
+    files = 0
+    for member in members:
+        files += not member.directory
+        if files > MAX_FILES:
+            raise MalformedError(
+                f"{printable(name)}: expected at most {MAX_FILES} files, got more",
+                hint="a manifest has no room for more: make several checkpoints of it",
+            )
+        yield member
+
+
+def _require_root(members: list[Member], root: str, name: str) -> None:
+    tops = sorted({member.path.partition("/")[0] for member in members})
+    if tops == [root]:
+        return
+    hint = _HINT
+    if len(tops) == 1:
+        with suppress(ValueError):  # no name that a spec may have
+            line = f"root: {file_name(*tops)}"
+            hint = f"if this archive is meant, one line at its checkpoint in the spec: {line}"
+    got = printable(", ".join(tops[:5])) or "nothing"
+    raise MalformedError(f"{name}: expected {root!r} alone at its top, got {got}", hint=hint)
+
+
 def _files(members: list[Member], root: str, real: Path) -> Iterator[SourceFile]:
-    tops = {member.path.partition("/")[0] for member in members}
-    if tops != {root}:
-        got = ", ".join(sorted(tops)[:5]) or "nothing"
-        raise ValueError(
-            f"expected {root!r} alone at its top, got {got}; the spec's `root` says so"
-        )
     files = [member for member in members if not member.directory]
     known = dict(with_directories(member.path for member in files))
     for member in members:

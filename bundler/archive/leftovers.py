@@ -25,10 +25,11 @@ def remove_leftovers(directory: Path, *, prefix: str, suffix: str) -> None:
     with suppress(OSError), os.scandir(directory) as entries:
         names = [entry.name for entry in entries if pattern.fullmatch(entry.name)]
         for name in names:
-            _remove_unheld(directory / name)
+            remove_unheld(directory / name)
 
 
-def _remove_unheld(path: Path) -> None:
+def remove_unheld(path: Path) -> None:
+    """Remove a temporary file if its writer is gone; what cannot be removed stays."""
     with suppress(OSError):
         flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(path, flags)

@@ -15,7 +15,7 @@ from bundler.archive.hashing import in_threads
 from bundler.archive.reader import Reader
 from bundler.archive.units import Unit, units
 from bundler.archive.volume_names import MAX_VOLUMES
-from bundler.archive.zstd_frames import pack
+from bundler.archive.zstd_frames import most_packed, pack
 from bundler.archive.zstd_reader import ZstdReader
 from bundler.archive.zstd_volume import (
     FRAME_BYTES,
@@ -54,9 +54,43 @@ def cut_compressed(
     """Cut an archive into compressed volumes of at most ``volume_bytes``.
 
     What an earlier run left in ``work`` is read, and kept if all of it is as signed. Arguments and
-    errors are those of ``cut``.
+    errors are those of ``cut``; ``require_fit_compressed`` allowed the size.
     """
     return _Cutting(source, archive, work, volume_bytes, emit).run()
+
+
+def require_fit_compressed(archive: Checkpoint | Bundle, volume_bytes: int) -> None:
+    """Refuse an archive that might not fit, should none of it get smaller, before it is packed.
+
+    Raises:
+        MalformedError: A volume may be too small for a frame, or there may be too many volumes.
+    """
+    lengths = [unit.length for unit in units(archive) if unit.length]
+    if max(lengths) > FRAME_BYTES:
+        raise MalformedError(
+            f"{archive.archive}: a file in it has parts of more than {FRAME_BYTES} bytes, "
+            "which no frame holds",
+            hint="leave out --compress",
+        )
+    least = HEADER_BYTES + index_bytes(1) + most_packed(max(lengths))
+    if volume_bytes < least:
+        raise MalformedError(
+            f"{archive.archive}: expected volumes of at least {least} bytes, which hold its "
+            f"largest part whatever is in it, got {volume_bytes}",
+            hint="cut larger ones, or leave out --compress",
+        )
+    require_count(archive, _most_volumes(lengths, volume_bytes))
+
+
+def _most_volumes(lengths: Iterable[int], volume_bytes: int) -> int:
+    empty = HEADER_BYTES + index_bytes(0)
+    count, filled = 1, empty
+    for length in lengths:
+        need = most_packed(length) + index_bytes(1) - index_bytes(0)
+        if filled + need > volume_bytes:
+            count, filled = count + 1, empty
+        filled += need
+    return count
 
 
 class _Cutting:
@@ -75,12 +109,6 @@ class _Cutting:
         self._emit = emit
         self._frame = hashlib.sha256()
         self._units = [unit for unit in units(archive) if unit.length]
-        if max(unit.length for unit in self._units) > FRAME_BYTES:
-            raise MalformedError(
-                f"{archive.archive}: a file in it has parts of more than {FRAME_BYTES} bytes, "
-                "which no frame holds",
-                hint="leave out --compress",
-            )
 
     def run(self) -> list[Path]:
         paths, first = self._keep()
@@ -119,9 +147,8 @@ class _Cutting:
         frames: list[tuple[int, int]] = []
         length = HEADER_BYTES
         for item in packed:
-            if length + item.length + index_bytes(len(frames) + 1) > self._volume_bytes:
-                if not frames:
-                    raise self._too_small(item)
+            after = length + item.length + index_bytes(len(frames) + 1)
+            if frames and after > self._volume_bytes:
                 break
             if not frames:
                 out.write(encode_header(number, item.unit.offset, self._archive.digest))
@@ -135,13 +162,6 @@ class _Cutting:
             item = None
         out.write(encode_index(frames))
         return item
-
-    def _too_small(self, item: _Packed) -> MalformedError:
-        return MalformedError(
-            f"{self._archive.archive}: expected volumes that hold a frame of {item.length} bytes, "
-            f"got {self._volume_bytes}",
-            hint="cut larger ones, or leave out --compress",
-        )
 
     def _keep(self) -> tuple[list[Path], int]:
         """Give the volumes of an earlier run that are right, and the first range behind them."""

@@ -30,6 +30,12 @@ def pack(pieces: Iterable[memoryview], length: int) -> list[bytes]:
     return [chunk for chunk in (*packed, packing.flush()) if chunk]
 
 
+def most_packed(length: int) -> int:
+    """Say how long the frame of ``length`` plain bytes gets at most, whatever they are."""
+    # Source: zstd.h, ZSTD_COMPRESSBOUND; it counts the header, and a checksum is 4 bytes more.
+    return length + (length >> 8) + max(0, ((1 << 17) - length) >> 11) + 4
+
+
 class FrameStream:
     """The plain bytes of one frame, from the first on; for one thread at a time.
 

@@ -1,9 +1,10 @@
 """What earlier builds and locks found out about checkpoints, so that it is not hashed again.
 
 A record is named by the state of a checkpoint's sources: of each file its place in the checkpoint,
-device, inode, size, time of change and time of status change. If all are as they were, the bytes
-are taken to be as they were: that is what the cache trusts, and it trusts only files of its owner
-in a directory that nobody else may write to. Nothing that judges a release ever looks here.
+device, inode, size, time of change and time of status change. If all are as they were, and nobody
+has one of them open for writing, the bytes are taken to be as they were: that is what the cache
+trusts, and it trusts only files of its owner in a directory that nobody else may write to. Nothing
+that judges a release ever looks here.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.archive.checkpoint import SourceFile
-from bundler.archive.files import atomic_write_bytes, read_limited
+from bundler.archive.files import atomic_write_bytes, open_source, read_limited
+from bundler.archive.leftovers import remove_unheld
+from bundler.archive.steady import has_writer, settle
 from bundler.archive.trouble import blaming
 from bundler.digest import Digest
 from bundler.document import Table
@@ -43,7 +46,8 @@ class State:
     Attributes:
         content: A line for each file: place in the checkpoint, and what a write to it changes.
         changed: The time of status change of each, in nanoseconds.
-        settled: Whether any write from then on shows in these.
+        settled: Whether any write from then on shows in these: nobody has one of them open for
+            writing, or mapped so, and the last change is some time ago.
     """
 
     content: tuple[str, ...]
@@ -52,21 +56,22 @@ class State:
 
     @classmethod
     def of(cls, sources: Sequence[SourceFile]) -> State:
-        """Look at files without reading them.
+        """Look at files without reading them; what was written to them is flushed.
 
         Raises:
-            WorldError: One is not there.
+            WorldError: One is not there, or cannot be opened.
         """
         now = time.time_ns()
-        statuses = []
-        for source in sources:
-            with blaming(source.real):
-                statuses.append(source.real.stat())
+        looks = {real: _look(real) for real in dict.fromkeys(source.real for source in sources)}
+        statuses = [looks[source.real][0] for source in sources]
         pairs = list(zip(sources, statuses, strict=True))
         return cls(
             content=tuple(f"{_identity(s)} {f.offset} {f.size} {f.path}" for f, s in pairs),
             changed=tuple(status.st_ctime_ns for status in statuses),
-            settled=all(now - status.st_mtime_ns > _SETTLED_NS for status in statuses),
+            settled=all(
+                now - status.st_mtime_ns > _SETTLED_NS and not written
+                for status, written in looks.values()
+            ),
         )
 
     @property
@@ -126,6 +131,12 @@ class Record:
         return cls(files=locked_files(made.checkpoint), made=made)
 
 
+def _look(real: Path) -> tuple[os.stat_result, bool]:
+    with open_source(real) as file:
+        written = has_writer(file.fileno())
+        return settle(file.fileno(), real), written
+
+
 def _proof(status: os.stat_result) -> str:
     """Write down what changes whenever a file's content does.
 
@@ -154,7 +165,9 @@ class BuildCache:
         self._emit = emit
 
     def find(self, state: State) -> Record | None:
-        """Give what is known of sources that are in this state."""
+        """Give what is known of sources that are in this state; of restless ones nothing is."""
+        if not state.settled:
+            return None
         path = self._path(state)
         try:
             _require_ours(self.directory)
@@ -166,7 +179,12 @@ class BuildCache:
             return None
 
     def keep(self, state: State, record: Record) -> None:
-        """Write a record down, whole or not at all, and drop the oldest beyond ``MAX_RECORDS``."""
+        """Write a record down, whole or not at all, and drop the oldest beyond ``MAX_RECORDS``.
+
+        Nothing is kept of sources that are restless, and nothing of what a killed writer left.
+        """
+        if not state.settled:
+            return
         try:
             with blaming(self.directory):
                 self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -180,6 +198,8 @@ class BuildCache:
         return self.directory / f"{state.key}.json"
 
     def _drop_old(self) -> None:
+        for path in self.directory.glob(".*.partial"):
+            remove_unheld(path)
         ages = []
         for path in self.directory.glob("*.json"):
             with suppress(FileNotFoundError):  # another build drops it too

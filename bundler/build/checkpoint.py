@@ -30,6 +30,7 @@ _CONFIGS = ("config.json", "config.yaml")
 _WEIGHTS, _INDEX = ".safetensors", ".safetensors.index.json"
 _SHARD = re.compile(r".*-\d{5}-of-\d{5}\.safetensors")
 _TAR_BYTES_PER_FILE = 2048
+_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,14 +95,15 @@ def read_checkpoint(spec: CheckpointSpec, base: Path, emit: Emit) -> CheckpointS
         emit: Told of what is left out, of what the spec allows, and of what servers may not know.
 
     Raises:
-        NotFoundError: A source, or what a link names, is not there.
-        MalformedError: A file could run code when it is loaded and the spec does not allow it; a
-            safetensors file or an index is not well formed; weights or configuration are missing;
-            an archive is not one that we could have written.
+        NotFoundError: What a link names is not there.
+        MalformedError: A source is not there; files could run code when they are loaded and the
+            spec does not allow it; a safetensors file or an index is not well formed; weights or
+            configuration are missing; an archive is not one that we could have written.
     """
     name = f"checkpoint {spec.name}"
     archive = None
     if spec.archive is not None:
+        one_file(spec.archive, base / spec.archive)
         archive = read_existing(base / spec.archive, root=spec.root)
         found = [_Found(source=file, size=file.size or 0) for file in archive.files]
     elif spec.source is not None:
@@ -130,21 +132,34 @@ def _place(spec: CheckpointSpec, base: Path) -> str:
 
 
 def _check_kinds(spec: CheckpointSpec, found: Sequence[_Found], name: str, emit: Emit) -> None:
+    """Refuse, all at once, the files that could run code and that the spec does not name."""
     reasons = {item.path: item.reason for item in spec.allow}
     for path in sorted(reasons.keys() - {file.path for file in found}):
         raise MalformedError(f"{name}: the spec allows {path!r}, which is not there")
+    refused = []
     for file in found:
-        fault = refused_name(file.path)
-        if fault is None and not file.path.endswith(_WEIGHTS):
-            fault = refused_content(file.read(0, MAGIC_BYTES))
+        fault = _refusal(file)
         if fault is None:
             continue
-        if file.path not in reasons:
-            raise MalformedError(
-                f"{name}: {file.path}: expected no {fault}",
-                hint="remove it, or name it with a reason under the checkpoint's `allow`",
-            )
-        emit(Noted(f"{name}: {file.path}: {fault}, allowed: {printable(reasons[file.path])}"))
+        if file.path in reasons:
+            emit(Noted(f"{name}: {file.path}: {fault}, allowed: {printable(reasons[file.path])}"))
+        else:
+            refused.append(f"{name}: {file.path}: expected no {fault}")
+    if refused:
+        more = [f"and {len(refused) - _SHOWN} more"] * (len(refused) > _SHOWN)
+        raise MalformedError(
+            "\n".join(refused[:_SHOWN] + more),
+            hint="remove it, or name it with a reason under the checkpoint's `allow`"
+            if len(refused) == 1
+            else "remove them, or name each with a reason under the checkpoint's `allow`",
+        )
+
+
+def _refusal(file: _Found) -> str | None:
+    fault = refused_name(file.path)
+    if fault is None and not file.path.endswith(_WEIGHTS):
+        fault = refused_content(file.read(0, MAGIC_BYTES))
+    return fault
 
 
 def _check_complete(found: Sequence[_Found], place: str, name: str) -> None:

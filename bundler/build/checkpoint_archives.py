@@ -109,7 +109,8 @@ def remember_archive(
     linked = prepared.shared and prepared.source.archive is not None
     with suppress(WorldError):  # what is gone already needs no record
         now = State.of(prepared.source.files)
-        if before.settled and (now.content == before.content if linked else now.key == before.key):
+        same = now.content == before.content if linked else now.key == before.key
+        if same and before.settled:
             made = Made.at(directory / checkpoint.archive, prepared.mtime, checkpoint)
             cache.keep(now, Record.of(made))
 

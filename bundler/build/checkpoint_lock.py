@@ -5,6 +5,7 @@ from __future__ import annotations
 from bundler.archive.checkpoint import SourceFile, write_checkpoint
 from bundler.archive.files import RandomReader
 from bundler.archive.hashing import digest_of, in_threads
+from bundler.archive.steady import require_unchanged, settle
 from bundler.build.cache import BuildCache, Made, Record, State
 from bundler.build.checkpoint import CheckpointSource
 from bundler.digest import Digest
@@ -33,7 +34,7 @@ def lock_checkpoint(
         emit(Finished(source.spec.name, skipped=True))
     else:
         record = _hash(source, emit)
-        if cache is not None and state.settled and State.of(source.files).key == state.key:
+        if cache is not None and State.of(source.files) == state:
             cache.keep(state, record)
     taken = record.made.checkpoint.digest if source.archive and record.made else None
     return LockedCheckpoint(name=source.spec.name, files=record.files, archive=taken)
@@ -64,4 +65,7 @@ def _hash_files(source: CheckpointSource, emit: Emit) -> tuple[LockedFile, ...]:
 
 def _hash_file(file: SourceFile) -> tuple[int, Digest]:
     with RandomReader(file.real.resolve()) as reader:
-        return reader.size, digest_of(reader, 0, reader.size)
+        before = settle(reader.fileno(), file.real)
+        digest = digest_of(reader, 0, before.st_size)
+        require_unchanged(file.path, file.real, before, reader.fileno())
+    return before.st_size, digest

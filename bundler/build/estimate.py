@@ -13,6 +13,7 @@ from bundler.sizes import size_text
 _SMALL_FILES_BYTES = 32 << 20
 # Digests of an archive, of a file in it, of a part or a slice of it.
 _HASHES = 3
+_WORTH_TELLING_SECONDS = 5.0
 # An image's blobs are hashed as they come, as they are packed, and before they go into the bundle.
 _IMAGE_HASHES = _HASHES + 3
 
@@ -33,11 +34,15 @@ class Estimate:
 
     def describe(self, bytes_per_second: float) -> str:
         """Tell it to people; the time is the least that hashing alone takes."""
-        seconds = self.hashed / bytes_per_second
+        hashing = hashing_text(self.hashed / bytes_per_second)
         return (
-            f"{size_text(self.read)} to read, {size_text(self.room)} of disk to work in, "
-            f"at least {seconds:.0f} s of hashing"
+            f"{size_text(self.read)} to read, {size_text(self.room)} of disk to work in{hashing}"
         )
+
+
+def hashing_text(seconds: float) -> str:
+    """Tell the least time that hashing takes, behind what else is told; nothing of a moment."""
+    return f", at least {seconds:.0f} s of hashing" if seconds >= _WORTH_TELLING_SECONDS else ""
 
 
 def estimate_build(archives: Sequence[PreparedArchive], images: Sequence[PinnedImage]) -> Estimate:

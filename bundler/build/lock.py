@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bundler.archive.room import require_room
 from bundler.build.cache import BuildCache, locked_files
-from bundler.build.chart import chart_digest
+from bundler.build.chart import chart_digest, preset_chart
 from bundler.build.checkpoint_lock import lock_checkpoint
 from bundler.build.images import PinnedImage, fetch_layout, pin_images
 from bundler.build.protocols import ImageSource
@@ -50,13 +50,14 @@ def lock_release(
         emit: Told of what is fetched and read.
 
     Raises:
-        MalformedError: A source breaks its rules.
+        MalformedError: A source breaks its rules, or our chart wants an image that the spec lacks.
         CheckError: A chart of others does not render.
         WorldError: A source or a program is missing or fails, or the disk is full.
     """
     images.require()
     base = spec_path.parent
     sources = read_sources(spec, base, None, emit)
+    _require_images(spec, sources)
     found = _find_charts(spec, base, sources, charts, scratch, emit)
     full = with_found_images(spec, found)
     pinned = pin_images(full, base, None, images, artifacts=artifacts, emit=emit)
@@ -93,6 +94,17 @@ def lock_of(
             )
             for item, source in zip(manifest.checkpoints, sources.checkpoints, strict=True)
         ),
+    )
+
+
+def _require_images(spec: Spec, sources: Sources) -> None:
+    """Refuse what a build would: a lock of it would be stale when it is mended."""
+    preset_chart(
+        sources.chart,
+        version=spec.chart.version,
+        app_version=spec.release.version,
+        images=[image.tag for image in spec.images],
+        name=sources.chart_name,
     )
 
 

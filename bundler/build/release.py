@@ -36,7 +36,7 @@ from bundler.build.third_party import (
 from bundler.charts.rendering import ChartRenderer
 from bundler.digest import Digest
 from bundler.errors import DeniedError, printable
-from bundler.events import Emit, Noted, ignore
+from bundler.events import Emit, Noted, Planned, ignore
 from bundler.lockfile import Lock, check_lock, lock_path, write_lock
 from bundler.manifest import MANIFEST_NAME, Bundle, Chart, Checkpoint, Image, Manifest
 from bundler.manifest_codec import encode_manifest
@@ -106,6 +106,7 @@ def build_release(
         estimate = estimate_build(found.archives, found.images)
         require_room(out_dir, estimate.room, hint=_ROOM_HINT)
         emit(Noted(estimate.describe(probe_hashing())))
+        emit(Planned(estimate.read))
         manifest = work.write(found)
         _write_sums(place.release, manifest)
         prove_release(place.release)

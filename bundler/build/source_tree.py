@@ -36,13 +36,13 @@ def files_below(directory: Path, emit: Emit) -> list[TreeFile]:
     Links to files are followed; files of version control and the like are left out and noted.
 
     Raises:
-        NotFoundError: There is no such directory, or a link leads nowhere.
-        MalformedError: There is a link to a directory, a device, or a path that not every file
-            system can hold.
+        NotFoundError: A link leads nowhere.
+        MalformedError: There is no such directory; or there is a link to a directory, a device,
+            or a path that not every file system can hold.
     """
     name = printable(str(directory))
     if not directory.is_dir():
-        raise NotFoundError(
+        raise MalformedError(
             f"{name}: expected a directory, found none",
             hint=_HINT,
         )
@@ -57,7 +57,7 @@ def files_below(directory: Path, emit: Emit) -> list[TreeFile]:
 def one_file(path: str, real: Path) -> TreeFile:
     """Look at a file that was named; raises as ``files_below`` does."""
     if not os.path.lexists(real):
-        raise NotFoundError(f"{printable(str(real))}: expected a file, found none", hint=_HINT)
+        raise MalformedError(f"{printable(str(real))}: expected a file, found none", hint=_HINT)
     return _file(path, real)
 
 

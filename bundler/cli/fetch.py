@@ -7,9 +7,10 @@ from pathlib import Path
 import click
 
 from bundler.cli.options import NEW_PATH, json_option, parsed, print_json
-from bundler.cli.plainly import tell_plainly
+from bundler.cli.plainly import open_lines
 from bundler.digest import Digest
 from bundler.errors import MalformedError
+from bundler.events import Emit, Noted
 from bundler.fetch import Fetched, fetch_checkpoint, fetch_manifest, fetch_plain
 from bundler.manifest import Checkpoint
 from bundler.reference import S3Prefix
@@ -60,15 +61,23 @@ def command(
     wanted = _wanted(manifest, digest, checkpoint)
     if wanted is None and cache is not None:
         raise click.UsageError("--cache needs --manifest: nothing in it could be proven")
-    store = open_bucket(source.bucket)
-    if wanted is None:
-        fetched = fetch_plain(store, source, destination, emit=tell_plainly)
-    else:
-        fetched = fetch_checkpoint(
-            store, source, destination, checkpoint=wanted, cache=cache, emit=tell_plainly
-        )
+    with open_lines() as emit:
+        fetched = _fetch(source, destination, wanted, cache, emit)
     if as_json:
         print_json({"verified": wanted is not None, **_told(fetched)})
+
+
+def _fetch(
+    source: S3Prefix,
+    destination: Path,
+    wanted: Checkpoint | None,
+    cache: Path | None,
+    emit: Emit,
+) -> Fetched:
+    store = open_bucket(source.bucket, note=lambda text: emit(Noted(text)))
+    if wanted is None:
+        return fetch_plain(store, source, destination, emit=emit)
+    return fetch_checkpoint(store, source, destination, checkpoint=wanted, cache=cache, emit=emit)
 
 
 def _wanted(

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from bundler.cli.options import read_given
+from bundler.cli.plainly import tell_note
 from bundler.cli.registry import open_target_registry
 from bundler.cli.source_options import require_path
 from bundler.process import MAX_OUTPUT_BYTES, Run, run
@@ -151,6 +152,7 @@ def _open_store(target: S3Target) -> ObjectStore:
         region=target.region,
         ca=target.ca,
         objects=target.objects,
+        note=tell_note,
     )
 
 

@@ -23,8 +23,9 @@ from bundler.cli.registry import login_options
 from bundler.cli.render import Watcher
 from bundler.cli.source_options import path_or_bucket, source_options
 from bundler.errors import CHANGES_PENDING, ConflictError, printable
+from bundler.parts import SMALLEST_PART
 from bundler.publish.only import PARTS, Only
-from bundler.publish.plan import Plan, State, Step, counted, require_no_conflicts
+from bundler.publish.plan import Kind, Plan, State, Step, counted, require_no_conflicts
 from bundler.publish.planning import make_plan
 from bundler.publish.pointer import Allowances
 from bundler.release_files import ReleaseFiles
@@ -35,8 +36,8 @@ _MARKS = {
     State.PRESENT: ("=", "green"),
     State.TO_DO: ("+", "yellow"),
     State.CONFLICT: ("!", "red"),
-    State.NOT_ASKED: ("-", "bright_black"),
 }
+_NOTHING = "nothing to do"
 
 only_option = click.option(
     "--only",
@@ -118,30 +119,42 @@ def plan_of(publication: Publication, now: str, allowed: Allowances, only: Only)
         )
 
 
-def show_plan(plan: Plan, *, err: bool = False) -> None:
-    """Print a plan for people: a line a step, or for the files of one checkpoint; then the sum."""
-    for (state, text), steps in _grouped(plan.steps).items():
+def show_plan(plan: Plan, *, err: bool = False, then: str = _NOTHING) -> None:
+    """Print a plan for people: a line a step, or for the files of one checkpoint; then the sum.
+
+    What was not asked for stands in the sum alone. ``then`` says what is done where all is there.
+    """
+    asked = [step for step in plan.steps if step.state in _MARKS]
+    for (state, text), steps in _grouped(asked).items():
         mark, color = _MARKS[state]
         size = sum(step.size for step in steps) if state is State.TO_DO else 0
         count = f" ({len(steps)} files)" if len(steps) > 1 else ""
         line = f"{mark} {text}{count}" + (f"  {size_text(size)}" if size else "")
         click.echo(click.style(printable(line), fg=color), err=err)
     used = [f"{mark} {state}" for state, (mark, _) in _MARKS.items() if plan.in_state(state)]
-    click.echo(f"({', '.join(used)})", err=err)
-    for line in _sums(plan):
+    if used:
+        click.echo(f"({', '.join(used)})", err=err)
+    for line in _sums(plan, then):
         click.echo(f"{plan.release}: {line}", err=err)
 
 
-def _sums(plan: Plan) -> Iterator[str]:
+def _sums(plan: Plan, then: str) -> Iterator[str]:
     """Count what the lines stand for: each file of a checkpoint by itself."""
     if plan.pending:
-        yield f"to do: {counted(plan.pending)}; {size_text(plan.pending_bytes)} to send"
+        sent = f"{size_text(plan.pending_bytes)} to send"
+        if any(_may_be_there_in_part(step) for step in plan.pending):
+            sent = f"up to {sent}: parts that an earlier run left there do not go again"
+        yield f"to do: {counted(plan.pending)}; {sent}"
     for state in (State.CONFLICT, State.PRESENT, State.NOT_ASKED):
         if steps := plan.in_state(state):
             yield f"{state}: {counted(steps)}"
     if not plan.pending and not plan.conflicts:
         rest = " of what was asked for" if plan.in_state(State.NOT_ASKED) else ""
-        yield f"all{rest} is there; nothing to do"
+        yield f"all{rest} is there; {then}"
+
+
+def _may_be_there_in_part(step: Step) -> bool:
+    return step.kind is Kind.CHECKPOINT_FILE and step.size > SMALLEST_PART
 
 
 def _grouped(steps: Iterable[Step]) -> dict[tuple[State, str], list[Step]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -13,18 +14,19 @@ from bundler.cli.options import json_option, key_option, parsed, print_json, tar
 from bundler.cli.render import Watcher
 from bundler.errors import CHANGES_PENDING, ConflictError, printable
 from bundler.events import Emit
-from bundler.publish.ages import parse_age
+from bundler.publish.ages import age_text, parse_age
 from bundler.publish.prune import Rules
 from bundler.publish.prune_carry_out import Pruned, prune
-from bundler.publish.prune_plan import PrunePlan
+from bundler.publish.prune_plan import PrunePlan, by_folder
 from bundler.publish.prune_survey import PruneSurvey
 from bundler.sizes import size_text
 from bundler.stores.opening import open_bucket, open_upkeep
-from bundler.stores.upkeep import Upkeep
+from bundler.stores.upkeep import HeldObject, Upkeep
 from bundler.target import Target
 from bundler.tools.cluster import open_cluster
 
 _DEFAULT = Rules()
+_SHOWN = 5
 
 
 @click.command()
@@ -39,11 +41,11 @@ _DEFAULT = Rules()
 )
 @click.option(
     "--older-than",
-    default="7d",
-    show_default=True,
+    show_default=age_text(_DEFAULT.age),
     metavar="AGE",
     callback=parsed(parse_age),
-    help="Nothing younger goes: somebody may be at work on it.",
+    help="Nothing younger goes: somebody may be at work on it. What --release names goes at any "
+    "age if none is given.",
 )
 @click.option(
     "--release",
@@ -66,7 +68,7 @@ def command(
     target_file: Path,
     key_files: tuple[Path, ...],
     keep: int,
-    older_than: int,
+    older_than: int | None,
     named: tuple[str, ...],
     only_uploads: bool,
     yes: bool,
@@ -108,14 +110,29 @@ def show_plan(plan: PrunePlan) -> None:
             size = f"  {size_text(item.size)}" if item.size else ""
             line = f"{mark} {item.thing} {item.name}{count}{size}: {item.reason}"
             click.echo(click.style(printable(line), fg=color), err=True)
+            _show_some([found.key for found in item.objects])
     if plan.going or plan.staying:
         click.echo("(- goes, = stays)", err=True)
     if plan.foreign:
-        click.echo(f"what publish never writes stays: {plan.foreign} objects", err=True)
+        _show_foreign(plan.foreign)
     if not plan.going:
         click.echo("nothing to delete", err=True)
         return
     click.echo(f"to delete: {size_text(plan.size)}; images are never deleted", err=True)
+
+
+def _show_foreign(foreign: Sequence[HeldObject]) -> None:
+    size = size_text(sum(item.size for item in foreign))
+    text = f"not known to be publish's, so it stays: {len(foreign)} objects, {size}"
+    click.echo(text, err=True)
+    _show_some(by_folder(foreign))
+
+
+def _show_some(lines: Sequence[str]) -> None:
+    for line in lines[:_SHOWN]:
+        click.echo(printable(f"    {line}"), err=True)
+    if len(lines) > _SHOWN:
+        click.echo(f"    and {len(lines) - _SHOWN} more; --json names every object", err=True)
 
 
 def _survey(

@@ -109,7 +109,7 @@ def command(
         only=only,
     ) as publication:
         plan = plan_of(publication, carrying.now, allowed, only)
-        require_go_ahead(plan, yes=yes, as_json=as_json)
+        require_go_ahead(plan, yes=yes, as_json=as_json, reads_back=carrying.reads_back)
         receipt = carrying.out(plan, publication)
     if as_json:
         _print_json(plan, receipt)
@@ -128,6 +128,11 @@ class _Carrying:
     values_path: Path
     receipts: Path
     now: str
+
+    @property
+    def reads_back(self) -> bool:
+        """Whether images that are there are read, too."""
+        return self.pushing.options.read_back and self.only.uses_registry
 
     def out(self, plan: Plan, publication: Publication) -> Receipt | None:
         with Watcher() as emit:
@@ -148,9 +153,14 @@ class _Carrying:
             )
 
 
-def require_go_ahead(plan: Plan, *, yes: bool, as_json: bool = False) -> None:
+def require_go_ahead(
+    plan: Plan, *, yes: bool, as_json: bool = False, reads_back: bool = False
+) -> None:
     """Show a plan, and ask the person; where nobody can be asked, only ``--yes`` will do."""
-    show_plan(plan, err=True)
+    if reads_back:
+        show_plan(plan, err=True, then="nothing to send, and its images are read back")
+    else:
+        show_plan(plan, err=True)
     require_no_conflicts(plan, shown=not as_json)
     if yes or not plan.pending:
         return

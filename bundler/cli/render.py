@@ -1,66 +1,44 @@
-"""Events on a screen: bars on a terminal, plain lines elsewhere; always on standard error."""
+"""Events on a screen: all of a run and what it is at; plain lines where there is no terminal."""
 
 from __future__ import annotations
 
-import threading
-import time
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from rich.progress_bar import ProgressBar
+from rich.table import Table
 from rich.text import Text
 
+from bundler.cli.plainly import PlainLines
+from bundler.cli.progress import Item, clock_text, percent
 from bundler.errors import printable
-from bundler.events import Advanced, Event, Finished, Noted, Started, Waiting
+from bundler.sizes import size_text
 
-_WAIT_LINE_SECONDS = 2.0
-_UNFINISHED_SHOWN = 4
+_ROWS = 6
+_LEAST_BAR, _MOST_BAR = 8, 30
+_CUT = "..."
 
 
-class Watcher:
-    """Shows events from the start of a block to its end; any thread may tell them."""
+class Watcher(PlainLines):
+    """Shows events from the start of a block to its end; any thread may tell them.
+
+    Args:
+        console: Where; None for standard error.
+    """
 
     def __init__(self, console: Console | None = None) -> None:
+        super().__init__()
         self._console = console or Console(stderr=True, highlight=False, soft_wrap=True)
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            DownloadColumn(binary_units=True),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
-        )
-        # Work of no known size: how long it takes already.
-        self._steps = Progress(
-            TextColumn("{task.description}"), TimeElapsedColumn(), console=self._console
-        )
-        self._waiting = Text()
+        self._waiting: tuple[str, ...] = ()
         self._live: Live | None = None
-        self._tasks: dict[str, tuple[Progress, TaskID]] = {}
-        self._verbs: dict[str, tuple[str, float]] = {}
-        self._lock = threading.Lock()
-        self._waited = 0.0
-        self._said: tuple[str, ...] = ()
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            self._live = Live(
-                Group(self._progress, self._steps, self._waiting),
-                console=self._console,
-                transient=True,
-            )
-            self._live.start()
+        if not self._console.is_terminal:
+            return super().__enter__()
+        self._live = Live(get_renderable=self.screen, console=self._console, transient=True)
+        self._live.start()
         return self
 
     def __exit__(
@@ -71,63 +49,56 @@ class Watcher:
     ) -> None:
         if self._live is not None:
             self._live.stop()
-        if kind is not None:  # bars that were full a moment ago say nothing of an end
-            self._tell_unfinished()
+        super().__exit__(kind, error, trace)
 
-    def __call__(self, event: Event) -> None:
-        """Show one event."""
-        with self._lock:
-            match event:
-                case Started(verb, item, total):
-                    self._start(verb, item, total)
-                case Advanced(item, step):
-                    if item in self._tasks:
-                        bar, task = self._tasks[item]
-                        bar.advance(task, step)
-                case Finished(item, skipped, wrong):
-                    took = "there already" if skipped else self._took(item)
-                    self._finish(item, "is not what was signed" if wrong else took)
-                case Noted(text):
-                    self._say(f"note: {text}")
-                case Waiting(lines):
-                    self._wait(lines)
-
-    def _start(self, verb: str, item: str, total: int | None) -> None:
-        self._verbs[item] = (verb, time.monotonic())
-        if self._live is not None:
-            bar = self._progress if total is not None else self._steps
-            self._tasks[item] = (bar, bar.add_task(f"{verb} {item}", total=total))
-
-    def _tell_unfinished(self) -> None:
-        with self._lock:
-            for item, (verb, _) in list(self._verbs.items())[:_UNFINISHED_SHOWN]:
-                self._say(f"{verb} {item}: not finished")
-            if len(self._verbs) > _UNFINISHED_SHOWN:
-                self._say(f"and {len(self._verbs) - _UNFINISHED_SHOWN} more: not finished")
-
-    def _took(self, item: str) -> str:
-        _, begun = self._verbs.get(item, ("", time.monotonic()))
-        return f"{time.monotonic() - begun:.1f} s"
-
-    def _finish(self, item: str, end: str) -> None:
-        verb, _ = self._verbs.pop(item, ("", 0.0))
-        if item in self._tasks:
-            bar, task = self._tasks.pop(item)
-            bar.remove_task(task)
-        self._say(f"{verb} {item}: {end}")
-
-    def _wait(self, lines: tuple[str, ...]) -> None:
-        if self._live is not None:
-            self._waiting.plain = "\n".join(map(printable, lines))
-            return
-        now = time.monotonic()
-        if now - self._waited < _WAIT_LINE_SECONDS:
-            return
-        self._waited = now
-        for line in lines:
-            if line not in self._said:
-                self._say(f"waiting: {line}")
-        self._said = lines
-
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """Write a line, above what moves."""
         self._console.print(Text(printable(text)))
+
+    def wait_for(self, lines: tuple[str, ...]) -> None:
+        """Show how things stand that are waited for."""
+        if self._live is None:
+            super().wait_for(lines)
+        self._waiting = lines
+
+    def screen(self) -> RenderableType:
+        """Draw all of the run in one row, then what it is at, then what it waits for.
+
+        Takes no lock but the tally's: whoever prints holds ours, and waits for the screen's.
+        """
+        width, now = self._console.width, self.tally.under_way()
+        rows: list[RenderableType] = [self._total(width)] if self.tally.share()[1] else []
+        rows += [_line(self._row(item, width)) for item in now[:_ROWS]]
+        if len(now) > _ROWS:
+            rows.append(_line(f"and {len(now) - _ROWS} more"))
+        return Group(*rows, *(_line(printable(line)) for line in self._waiting))
+
+    def _total(self, width: int) -> RenderableType:
+        (done, total), text = self.tally.share(), _line(self.tally.text())
+        room = min(_MOST_BAR, width - len(text) - 1)
+        if room < _LEAST_BAR:
+            return text
+        row = Table.grid(padding=(0, 1, 0, 0))
+        row.add_row(ProgressBar(total=total, completed=min(done, total), width=room), text)
+        return row
+
+    def _row(self, item: Item, width: int) -> str:
+        told = clock_text(self.tally.seconds(item))
+        if item.total:
+            share = f"{size_text(max(0, item.done))} of {size_text(item.total)}"
+            told = f"{share} {percent(item.done, item.total):3} %"
+        name = _shortened(f"{item.verb} {printable(item.name)}", width - len(told) - 1)
+        return f"{name:{width - len(told) - 1}} {told}"
+
+
+def _line(text: str) -> Text:
+    return Text(text, no_wrap=True, overflow="ellipsis")
+
+
+def _shortened(text: str, room: int) -> str:
+    """Cut a text in the middle: the ends of long names tell them apart, and then how they begin."""
+    if len(text) <= room:
+        return text
+    kept = max(0, room - len(_CUT))
+    head = kept // 3
+    return f"{text[:head]}{_CUT}{text[len(text) - kept + head :]}"

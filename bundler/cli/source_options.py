@@ -10,7 +10,8 @@ from typing import TypeVar
 import click
 
 from bundler.cli.options import FILE
-from bundler.reference import S3Prefix
+from bundler.cli.plainly import tell_note
+from bundler.reference import S3Prefix, endpoint
 from bundler.release_files import ReleaseFiles, ReleaseInBucket
 from bundler.stores.opening import open_folder
 
@@ -31,6 +32,13 @@ def path_or_bucket(
             raise click.BadParameter(str(error)) from error
 
     return read
+
+
+def _endpoint(ctx: click.Context, param: click.Parameter, text: str | None) -> str | None:
+    try:
+        return None if text is None else endpoint(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 def source_options(argument: str) -> Callable[[Callable[..., T]], Callable[..., T]]:
@@ -82,6 +90,7 @@ _OPTIONS = (
     click.option(
         "--source-endpoint",
         metavar="URL",
+        callback=_endpoint,
         help="S3 server that holds the release, if it is not AWS or what AWS_ENDPOINT_URL_S3 "
         "names.",
     ),
@@ -89,6 +98,8 @@ _OPTIONS = (
 
 
 def _open(
-    where: S3Prefix, endpoint: str | None, region: str | None, ca: Path | None
+    where: S3Prefix, server: str | None, region: str | None, ca: Path | None
 ) -> ReleaseFiles:
-    return ReleaseInBucket(open_folder(where, endpoint=endpoint, region=region, ca=ca))
+    return ReleaseInBucket(
+        open_folder(where, endpoint=server, region=region, ca=ca, note=tell_note)
+    )

@@ -30,7 +30,13 @@ def _media(_ctx: click.Context, _param: click.Parameter, text: str) -> int:
     metavar="|".join((*MEDIA, "SIZE")),
     help="What a volume may have: a medium, or a size such as 23GiB.",
 )
-@click.option("-o", "--out", type=DIRECTORY, help="Where the volumes go, if not into RELEASE.")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Where the volumes go, if not into RELEASE; made if it is not there.",
+)
 @click.option("--compress", type=click.Choice(["zstd"]), help="Make the volumes smaller.")
 @click.option(
     "--remove-original",

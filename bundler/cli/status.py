@@ -11,6 +11,7 @@ import click
 
 from bundler.cli.opening import load_target, read_keys
 from bundler.cli.options import DIRECTORY, json_option, key_option, print_json, target_option
+from bundler.cli.plainly import tell_note
 from bundler.cli.plan import only_option
 from bundler.cli.registry import login_options, open_target_registry
 from bundler.cli.render import Watcher
@@ -24,7 +25,7 @@ from bundler.publish.status_survey import Places, Survey, read_current
 from bundler.reference import S3Prefix
 from bundler.release import open_release
 from bundler.release_files import ReleaseFiles
-from bundler.sizes import size_text
+from bundler.sizes import count_text, size_text
 from bundler.stores.base import Registry
 from bundler.stores.login import Login
 from bundler.stores.opening import open_bucket, open_upkeep
@@ -105,7 +106,10 @@ def show_status(status: Status) -> None:
         [Section(title=status.release, columns=_COLUMNS, rows=tuple(_rows(status.findings)))]
     )
     if status.drift:
-        click.echo(f"{status.release}: not as it was signed: {len(status.drift)} things")
+        click.echo(
+            f"{status.release}: not as it was signed: "
+            f"{count_text(len(status.drift), 'thing')}"
+        )
     elif status.unknown:
         click.echo(f"{status.release}: not all could be asked")
     else:
@@ -116,7 +120,8 @@ def _asked_less(status: Status) -> str:
     unproven = [item for item in status.findings if item.standing is Standing.UNPROVEN]
     if not unproven:
         return ""
-    return f"; {len(unproven)} objects have the right size only: --read-back reads them"
+    count = count_text(len(unproven), "object")
+    return f"; {count} of the right size only: --read-back reads them"
 
 
 def _rows(findings: Iterable[Finding]) -> Iterable[tuple[str, ...]]:
@@ -150,8 +155,12 @@ def _places(target: Target, own: Path, login: Login | None) -> Places:
         return open_target_registry(target.registry, own, login=login, skopeo=False).registry
 
     return Places(
-        store=open_bucket(s3.place.bucket, endpoint=s3.endpoint, region=s3.region, ca=s3.ca),
-        upkeep=open_upkeep(s3.place.bucket, endpoint=s3.endpoint, region=s3.region, ca=s3.ca),
+        store=open_bucket(
+            s3.place.bucket, endpoint=s3.endpoint, region=s3.region, ca=s3.ca, note=tell_note
+        ),
+        upkeep=open_upkeep(
+            s3.place.bucket, endpoint=s3.endpoint, region=s3.region, ca=s3.ca, note=tell_note
+        ),
         registry=registry,
         installed=open_cluster(target.kubernetes).installed,
     )

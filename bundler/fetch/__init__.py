@@ -26,6 +26,11 @@ from bundler.stores.base import ObjectStore, StoredObject
 __all__ = ["Fetched", "fetch_checkpoint", "fetch_manifest", "fetch_plain"]
 
 _FIND_HINT = "models.KEY.model in the values must be the very prefix that was uploaded to"
+_DIGEST_HINT = (
+    "check --manifest-sha256: the values file names it as release.manifestSha256, and so does "
+    "`bundle plan --json`; if it is that one, somebody replaced the object: publish the release "
+    "again once it is deleted"
+)
 _EXTRACT_HINT = "extract it (tar --strip-components=1) and upload the files that are in it"
 
 
@@ -47,7 +52,7 @@ def fetch_manifest(store: ObjectStore, uri: S3Prefix, digest: Digest) -> Manifes
     if got != digest:
         raise ContentError(
             f"{uri}: expected {digest}, got {got}",
-            hint="somebody replaced it: delete that object, then publish the release again",
+            hint=_DIGEST_HINT,
         )
     return decode_manifest(content, name=str(uri))
 

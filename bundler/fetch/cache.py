@@ -24,7 +24,7 @@ from typing import Literal
 from bundler.archive.held_directory import HeldDirectory
 from bundler.archive.trouble import blaming
 from bundler.errors import MalformedError, WorldError
-from bundler.events import Emit, Finished, Started
+from bundler.events import Emit, Started
 from bundler.fetch.download import bring, threads_from_disk
 from bundler.fetch.wanted import Gap
 from bundler.sizes import size_text
@@ -110,8 +110,8 @@ def give(
     ways = [_give(entry, gap, destination, way) for gap in gaps]
     destination.sync_parents(gap.file.path for gap in gaps)
     copies = [gap for gap, taken in zip(gaps, ways, strict=True) if taken == "copy"]
-    for gap, taken in zip(gaps, ways, strict=True):
-        emit(Started("copy", gap.file.path, gap.missing) if taken == "copy" else _done(gap))
+    for gap in copies:
+        emit(Started("copy", gap.file.path, gap.missing))
     if copies:
         local = [Gap(replace(gap.file, key=gap.file.path), gap.parts) for gap in copies]
         bring(
@@ -124,10 +124,6 @@ def give(
             parallel=threads_from_disk(),
         )
     return max(ways, key=_WAYS.index, default=way)
-
-
-def _done(gap: Gap) -> Finished:
-    return Finished(gap.file.path)
 
 
 def others_hint(cache: Path, entry: Path) -> str:

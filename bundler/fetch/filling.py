@@ -10,7 +10,7 @@ from bundler.archive.files import make_directories
 from bundler.archive.held_directory import HeldDirectory
 from bundler.digest import Digest
 from bundler.errors import printable
-from bundler.events import Advanced, Emit, Event, Finished, Noted, Started
+from bundler.events import Emit, Finished, Noted, Started
 from bundler.fetch.cache import Way, check_apart, find_way, give, others_hint
 from bundler.fetch.download import bring
 from bundler.fetch.locks import alone, in_turn, let_others
@@ -69,9 +69,8 @@ class Filling:
         make_directories(self._destination)
         with alone(self._destination) as destination:
             gaps = self._look(destination)
-            for gap in gaps:
-                self._emit(Advanced(gap.file.path, gap.file.size - gap.missing))
             check_room([(destination, gaps)])
+            self._begin(gaps)
             bring(self._store, gaps, destination, keep=self._keep, emit=self._emit)
         self._name_others()
         received = missing_bytes(gaps)
@@ -98,12 +97,13 @@ class Filling:
         with in_turn(place, emit=self._emit) as entry:
             way = find_way(entry, destination)
             keep = self._keep and way == "link"  # only then the server reads these very files
-            lacking = survey(wanted, entry, keep=keep)
-            self._tell_cached(wanted, lacking)
+            lacking = survey(wanted, entry, keep=keep, emit=self._emit)
             asked = [(entry, lacking), (destination, gaps)][: 2 if way == "copy" else 1]
             check_room(asked, hint=others_hint(cache, place))
-            bring(self._store, lacking, entry, keep=keep, emit=self._without_ends)
+            self._begin(lacking)
+            bring(self._store, lacking, entry, keep=keep, emit=self._emit)
             let_others(entry)
+            self._tell_cached(cache, wanted, lacking)
             way = give(entry, gaps, destination, way=way, keep=self._keep, emit=self._emit)
         received, needed = missing_bytes(lacking), sum(file.size for file in wanted)
         return Fetched(
@@ -116,24 +116,23 @@ class Filling:
         )
 
     def _look(self, destination: HeldDirectory) -> list[Gap]:
-        for file in self._files:
-            self._emit(Started("fetch", file.path, file.size))
-        gaps = survey(self._files, destination, keep=self._keep)
+        gaps = survey(self._files, destination, keep=self._keep, emit=self._emit)
         missing = {gap.file.path for gap in gaps}
         for file in self._files:
             if file.path not in missing:
-                self._emit(Advanced(file.path, file.size))
+                self._emit(Started("fetch", file.path))
                 self._emit(Finished(file.path, skipped=True))
         return gaps
 
-    def _tell_cached(self, wanted: Sequence[File], lacking: Sequence[Gap]) -> None:
-        missing = {gap.file.path: gap.missing for gap in lacking}
-        for file in wanted:
-            self._emit(Advanced(file.path, file.size - missing.get(file.path, 0)))
+    def _begin(self, gaps: Sequence[Gap]) -> None:
+        for gap in gaps:
+            self._emit(Started("fetch", gap.file.path, gap.missing))
 
-    def _without_ends(self, event: Event) -> None:
-        if not isinstance(event, Finished):
-            self._emit(event)
+    def _tell_cached(self, cache: Path, wanted: Sequence[File], lacking: Sequence[Gap]) -> None:
+        fetched = {gap.file.path for gap in lacking}
+        for file in wanted:
+            if file.path not in fetched:
+                self._emit(Noted(f"{file.path}: comes from the cache {cache}"))
 
     def _name_others(self) -> None:
         wanted = {file.path for file in self._files}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -13,6 +13,7 @@ from bundler.archive.hashing import digest_of, in_threads
 from bundler.archive.held_directory import HeldDirectory
 from bundler.digest import Digest
 from bundler.errors import NotFoundError
+from bundler.events import Advanced, Emit, ignore, telling
 from bundler.fetch.wanted import File, Gap, Part
 from bundler.parts import Span, s3_checksum
 
@@ -38,7 +39,9 @@ class _Found:
         return self.is_named and sized and self.file.executable in {None, executable}
 
 
-def survey(files: Sequence[File], directory: HeldDirectory, *, keep: bool) -> list[Gap]:
+def survey(
+    files: Sequence[File], directory: HeldDirectory, *, keep: bool, emit: Emit = ignore
+) -> list[Gap]:
     """Say what is to be brought; parts are hashed on all cores, of many files and within one.
 
     What has a file's name and is not right loses it: it becomes the partial file, whose right
@@ -49,6 +52,7 @@ def survey(files: Sequence[File], directory: HeldDirectory, *, keep: bool) -> li
         files: What the directory is to hold; directories are made for them.
         directory: Where.
         keep: Whether what is read stays in memory.
+        emit: Told of what is read.
 
     Returns:
         The files that are not right, in the order of ``files``.
@@ -58,9 +62,19 @@ def survey(files: Sequence[File], directory: HeldDirectory, *, keep: bool) -> li
         WorldError: The disk failed.
     """
     there = {file.path: found for file in files if (found := _find(file, directory))}
-    jobs = ((there[file.path], span) for file in _judged(files, there) for span, _ in file.cut)
-    digests = in_threads(lambda job: _digest(*job, keep=keep), jobs)
-    wrong = {file.path: _wrong(file, digests) for file in _judged(files, there)}
+    judged, item = _judged(files, there), f"what is in {directory.path}"
+    size = sum(file.size for file in judged)
+
+    def digest(job: tuple[_Found, Span]) -> Digest | None:
+        found, span = job
+        got = _digest(found, span, keep=keep)
+        emit(Advanced(item, span.length))
+        return got
+
+    with telling(emit, "compare", item, size) if judged else nullcontext():
+        jobs = ((there[file.path], span) for file in judged for span, _ in file.cut)
+        digests = in_threads(digest, jobs)
+        wrong = {file.path: _wrong(file, digests) for file in judged}
     gaps = (_gap(file, there.get(file.path), wrong.get(file.path, file.cut)) for file in files)
     return [gap for gap in gaps if gap is not None]
 

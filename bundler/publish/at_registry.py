@@ -11,10 +11,11 @@ from functools import partial
 from bundler.archive.image_tree import TreeManifest
 from bundler.digest import Digest
 from bundler.errors import ContentError
-from bundler.events import Advanced, Emit, Finished, Started
+from bundler.events import Advanced, Emit, Finished, Noted, Started
 from bundler.manifest import Blob
 from bundler.publish.schedule import NOTHING_KNOWN, Cargo, Place, Survey
 from bundler.publish.together import StoppedError, for_each
+from bundler.sizes import count_text
 from bundler.stores.base import Registry
 
 _HINT = (
@@ -29,12 +30,14 @@ class AtRegistry:
 
     Attributes:
         registry: The one.
+        host: What to call it.
         threads: How many requests at once.
         stop: Set when other work failed.
         emit: Told of what is read.
     """
 
     registry: Registry
+    host: str
     threads: int
     stop: threading.Event
     emit: Emit
@@ -54,7 +57,8 @@ class AtRegistry:
             DeniedError, WorldError: The registry does not let us, or cannot be reached.
             StoppedError: ``stop`` was set meanwhile.
         """
-        verb, item = "read back" if read_back else "check", f"{len(cargo)} images at the registry"
+        images = count_text(len(cargo), "image")
+        verb, item = "read back" if read_back else "check", f"{images} at the registry"
         known = NOTHING_KNOWN if read_back else known
         blobs = {
             place: blob
@@ -75,13 +79,16 @@ class AtRegistry:
         work += [partial(look, place, blob) for place, blob in largest_first]
         for_each(lambda check: check(), work, threads=self.threads, stop=self.stop)
         self.emit(Finished(item))
+        if read_back:
+            were = "was" if len(cargo) == 1 else "were"
+            self.emit(Noted(f"{item}: {were} read back, and as signed"))
 
     def _manifest(self, repository: str, manifest: TreeManifest) -> None:
         found = self.registry.manifest(repository, str(manifest.digest))
         if found is None or found.content != manifest.content:
             raise ContentError(
-                f"{repository}@{manifest.digest}: expected the manifest at the registry, got "
-                f"{'other bytes' if found else 'nothing'}",
+                f"{self.host}/{repository}@{manifest.digest}: expected the manifest at the "
+                f"registry, got {'other bytes' if found else 'nothing'}",
                 hint=_HINT,
             )
 
@@ -89,8 +96,8 @@ class AtRegistry:
         size = self.registry.blob_size(place.repository, place.digest)
         if size != blob.size:
             raise ContentError(
-                f"{place.repository}: blob {blob.digest}: expected {blob.size} bytes at the "
-                f"registry, got {'nothing' if size is None else f'{size} bytes'}",
+                f"{self.host}/{place.repository}: blob {blob.digest}: expected {blob.size} bytes "
+                f"at the registry, got {'nothing' if size is None else f'{size} bytes'}",
                 hint=_HINT,
             )
 
@@ -104,6 +111,7 @@ class AtRegistry:
         got = Digest(whole.hexdigest())
         if got != blob.digest:
             raise ContentError(
-                f"{place.repository}: expected blob {blob.digest} at the registry, got {got}",
+                f"{self.host}/{place.repository}: expected blob {blob.digest} at the registry, "
+                f"got {got}",
                 hint=DAMAGED_HINT,
             )

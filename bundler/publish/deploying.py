@@ -85,7 +85,7 @@ class Deploying:
         manifest, host = self.release.manifest, self.target.registry.host
         named = check_closure(chart.objects, manifest, host)
         if self.plan.is_pending(Kind.CHART, self.target.kubernetes.release):
-            require_images(self.destination.registry, named)
+            require_images(self.destination.registry, named, host)
             remember_sequence(
                 self.destination.store,
                 self.layout.pointer,

@@ -97,8 +97,8 @@ def present_images(plan: Plan, images: Iterable[Image]) -> list[Image]:
     return [image for image in images if str(image.tag) in names]
 
 
-def require_images(registry: Registry, images: Iterable[Image]) -> None:
-    """Make sure that images are at the registry under the digests that were signed.
+def require_images(registry: Registry, images: Iterable[Image], host: str) -> None:
+    """Make sure that images are at the registry, ``host``, under the digests that were signed.
 
     Their manifests are read and hashed, under the tag.
 
@@ -109,7 +109,7 @@ def require_images(registry: Registry, images: Iterable[Image]) -> None:
         found = registry.manifest(image.tag.name, image.tag.tag)
         if found is None or found.digest != image.digest:
             raise CheckError(
-                f"image {image.tag}: expected {image.digest} at the registry, "
+                f"{host}/{image.tag}: expected {image.digest} at the registry, "
                 f"got {found.digest if found else 'nothing'}",
                 hint="nothing was installed; somebody changed the registry meanwhile: run again",
             )

@@ -1,12 +1,16 @@
-"""What lies at a destination, sorted by what publish would have put there. Pure."""
+"""What lies at a destination, sorted by what publish would have put there. Pure.
+
+A name alone makes a release's own files ours, and only the exact names that publish gives. A
+checkpoint's files have names of anybody's: only a manifest says which of them are ours.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bundler.manifest import MANIFEST_NAME
+from bundler.manifest import MANIFEST_NAME, Manifest
 from bundler.reference import S3Prefix, file_name, model_key
 from bundler.stores.upkeep import HeldObject
 from bundler.sums import SUMS_NAME
@@ -14,6 +18,10 @@ from bundler.sums import SUMS_NAME
 CHECKPOINTS, RELEASES, MARKERS, RECEIPTS = "checkpoints", "releases", "complete/", "receipts/"
 _ID = re.compile(r"[0-9a-f]{16}")
 _SIGNATURE = re.compile(re.escape(SUMS_NAME) + r"\.[0-9a-f]{8}\.sig")
+_RECEIPT = re.compile(re.escape(RECEIPTS) + r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\.json")
+_MARKER = re.compile(re.escape(MARKERS) + r"([^/]+)\.json")
+# What publish leaves where it is killed while it finds out what a server is like.
+_CHECK_OBJECT = re.compile(r"\.bundle-check-[0-9a-f]{16}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,11 +47,6 @@ class Held:
         return max(item.modified for item in self.objects.values())
 
     @property
-    def last_receipt(self) -> str:
-        """The name of a release's newest receipt, which begins with its time; empty for none."""
-        return max((path for path in self.objects if path.startswith(RECEIPTS)), default="")
-
-    @property
     def is_readable(self) -> bool:
         """Whether a release's manifest, sums and a signature are there, whatever they are worth."""
         return bool(self.signatures) and self.objects.keys() >= {MANIFEST_NAME, SUMS_NAME}
@@ -51,7 +54,13 @@ class Held:
     @property
     def signatures(self) -> list[str]:
         """The names of a release's signature files, sorted."""
-        return sorted(filter(_SIGNATURE.fullmatch, self.objects))
+        return sorted(filter(is_signature_name, self.objects))
+
+    def split(self, paths: Collection[str]) -> tuple[Held, tuple[HeldObject, ...]]:
+        """Give what of this lies at some paths, and the rest."""
+        ours = {path: item for path, item in self.objects.items() if path in paths}
+        rest = (item for path, item in self.objects.items() if path not in paths)
+        return Held(place=self.place, objects=ours), tuple(rest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +69,9 @@ class Inventory:
 
     Attributes:
         place: The target's.
-        releases: By the release's name.
-        checkpoints: By the address of the prefix, ``s3://…/checkpoints/<key>/<id>``.
+        releases: By the release's name; only what is called as publish calls such files.
+        checkpoints: By the address of the prefix, ``s3://…/checkpoints/<key>/<id>``; all that lies
+            below it, whoever put it there.
         foreign: What publish never writes.
     """
 
@@ -80,7 +90,7 @@ def take_inventory(place: S3Prefix, objects: Iterable[HeldObject]) -> Inventory:
         match _below(place, item.key).split("/", 3):
             case ["releases", "current.json"]:
                 continue
-            case ["releases", name, *rest] if any(rest) and _is(file_name, name):
+            case ["releases", name, *rest] if _is(file_name, name) and _is_own("/".join(rest)):
                 releases.setdefault(name, {})["/".join(rest)] = item
             case ["checkpoints", key, id16, path] if path and _is_checkpoint(key, id16):
                 checkpoints.setdefault((key, id16), {})[path] = item
@@ -106,8 +116,57 @@ def prefixes(place: S3Prefix) -> tuple[str, str]:
     return place.key(CHECKPOINTS) + "/", place.key(RELEASES) + "/"
 
 
+def own_paths(held: Held, manifest: Manifest | None) -> set[str]:
+    """Name what publish put there of a release: with a manifest, only its checkpoints' markers."""
+    if manifest is None:
+        return set(held.objects)
+    markers = {f"{MARKERS}{item.name}.json" for item in manifest.checkpoints}
+    return {path for path in held.objects if path in markers or not is_marker_name(path)}
+
+
+def signed_files(manifests: Iterable[Manifest]) -> dict[str, dict[str, int]]:
+    """Give the sizes of the files of some releases' checkpoints by path, by ``<id16>``."""
+    return {
+        item.identity.id16: {file.path: file.size for file in item.files}
+        for manifest in manifests
+        for item in manifest.checkpoints
+    }
+
+
+def signed_paths(held: Held, sizes: Mapping[str, int]) -> set[str]:
+    """Name what has a path and the size that were signed: publish leaves nothing else."""
+    return {path for path, item in held.objects.items() if sizes.get(path) == item.size}
+
+
+def is_signature_name(path: str) -> bool:
+    """Say whether a release's signature is called so."""
+    return _SIGNATURE.fullmatch(path) is not None
+
+
+def is_marker_name(path: str) -> bool:
+    """Say whether a release's marker, that a checkpoint is there whole, is called so."""
+    found = _MARKER.fullmatch(path)
+    return found is not None and _is(file_name, found[1])
+
+
+def is_check_name(path: str) -> bool:
+    """Say whether the object is called so by which publish finds out what a server is like."""
+    return _CHECK_OBJECT.fullmatch(path) is not None
+
+
+def _is_own(path: str) -> bool:
+    return (
+        path in {MANIFEST_NAME, SUMS_NAME}
+        or is_signature_name(path)
+        or is_marker_name(path)
+        or is_check_name(path)
+        or _RECEIPT.fullmatch(path) is not None
+    )
+
+
 def _below(place: S3Prefix, key: str) -> str:
-    return key.removeprefix(f"{place.prefix}/") if place.prefix else key
+    start = f"{place.prefix}/" if place.prefix else ""
+    return key.removeprefix(start) if key.startswith(start) else ""
 
 
 def _is_checkpoint(key: str, id16: str) -> bool:

@@ -10,12 +10,13 @@ from bundler.digest import Digest
 from bundler.errors import MalformedError, printable
 from bundler.events import Emit, Noted
 from bundler.manifest import MANIFEST_NAME, Checkpoint, CheckpointFile
-from bundler.parts import s3_checksum
 from bundler.publish.layout import Layout, marker_content
 from bundler.publish.plan import Kind, State, Step
 from bundler.reference import S3Prefix
 from bundler.release import MAX_SIGNATURE_BYTES, TrustedRelease
+from bundler.sizes import count_text
 from bundler.stores.base import ObjectStore, StoredObject
+from bundler.stores.judgement import Sameness, judge
 from bundler.sums import SUMS_NAME
 
 _THREADS = 8
@@ -35,7 +36,8 @@ def plan_checkpoint(
     extra = sorted(listed.keys() - wanted.keys())
     if extra:
         names = printable(", ".join(extra[:_NAMED])) + (" ..." if len(extra) > _NAMED else "")
-        emit(Noted(f"{place}: holds {len(extra)} objects that are not of the release: {names}"))
+        count = count_text(len(extra), "object")
+        emit(Noted(f"{place}: holds {count} not of the release: {names}"))
 
     def step(item: tuple[str, CheckpointFile]) -> Step:
         key, file = item
@@ -104,24 +106,15 @@ def _state(
 ) -> tuple[State, str]:
     if listed is None:
         return State.TO_DO, ""
-    if listed.size != file.size:
-        return State.CONFLICT, f"has {listed.size} bytes, expected {file.size}"
-    found = store.head(key)
+    found = listed if listed.size != file.size else store.head(key)
     if found is None:
         return State.TO_DO, ""
-    expected = s3_checksum(file.parts)
-    # Some servers give the digest of the whole object whatever the parts were.
-    if found.checksum in {expected, file.digest.base64}:
-        return State.PRESENT, ""
-    if found.checksum and _part_count(found.checksum) == _part_count(expected):
-        return State.CONFLICT, f"has SHA-256 checksum {found.checksum}, expected {expected}"
-    emit(Noted(f"{printable(key)}: the store has no checksum to compare, so it is read back"))
-    wrong = first_wrong_part(store, key, file)
+    judged = judge(found, file.size, file.parts, file.digest)
+    wrong = judged.detail
+    if judged.sameness is Sameness.UNKNOWN:
+        emit(Noted(f"{printable(key)}: the store has no checksum to compare, so it is read back"))
+        wrong = first_wrong_part(store, key, file)
     return (State.CONFLICT, wrong) if wrong else (State.PRESENT, "")
-
-
-def _part_count(checksum: str) -> str:
-    return checksum.partition("-")[2]
 
 
 def _small(store: ObjectStore, kind: Kind, key: str, content: bytes) -> Step:
@@ -150,8 +143,7 @@ def _is_signed(store: ObjectStore, key: str, release: TrustedRelease) -> bool:
 
 
 def _holds(store: ObjectStore, found: StoredObject, content: bytes) -> bool:
-    if found.size != len(content):
-        return False
-    if found.checksum is not None:
-        return found.checksum == Digest.of(content).base64
-    return store.get(found.key, limit=len(content)) == content
+    sameness = judge(found, len(content), [Digest.of(content)]).sameness
+    if sameness is Sameness.UNKNOWN:
+        return store.get(found.key, limit=len(content)) == content
+    return sameness is Sameness.SAME

@@ -8,6 +8,8 @@ from bundler.errors import MalformedError, printable
 from bundler.publish.layout import Layout
 
 _IMAGES, _CHECKPOINTS, _CHART = PARTS = ("images", "checkpoints", "chart")
+# In front of the key of a model that is called like a part; no key has a colon.
+_MODEL = "model:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +17,8 @@ class Only:
     """The parts that were asked for, in the words of the command line.
 
     Attributes:
-        words: Of ``PARTS``, and keys of models, whose checkpoints are meant; none for everything.
+        words: Of ``PARTS``, and keys of models, whose checkpoints are meant: ``KEY``, or
+            ``model:KEY`` for a model that is called like a part. None for everything.
     """
 
     words: tuple[str, ...] = ()
@@ -54,17 +57,22 @@ class Only:
         for word in self.words:
             if word in PARTS:
                 continue
-            if word not in known:
+            key = word.removeprefix(_MODEL)
+            if key not in known:
                 raise MalformedError(
                     f"--only {printable(word)[:80]}: expected {', '.join(PARTS)} or the key of a "
                     "model that is deployed",
-                    hint=f"its models: {', '.join(sorted(known)) or 'none'}",
+                    hint=f"its models: {', '.join(_shown(key) for key in sorted(known)) or 'none'}",
                 )
-            chosen.add(known[word])
+            chosen.add(known[key])
         return frozenset(chosen)
 
     def _names(self, part: str) -> bool:
         return not self.words or part in self.words
+
+
+def _shown(key: str) -> str:
+    return f"{_MODEL}{key}" if key in PARTS else key
 
 
 EVERYTHING = Only()

@@ -61,7 +61,8 @@ def make_plan(
 ) -> Plan:
     """Compare a release, or some parts of it, with its destination.
 
-    The structure of the archives that are to be sent is checked as well; their content is not read.
+    The structure of each archive that something is to be sent from is checked as well; its content
+    is not read. No other archive is looked at: it may be absent, cut short or damaged.
 
     Args:
         release: The one to publish.
@@ -77,8 +78,8 @@ def make_plan(
 
     Raises:
         StaleError: The release is expired or older than what was deployed.
-        ContentError: An archive's structure differs from what was signed, or an archive is absent
-            whose checkpoint is to be sent and not whole at the destination.
+        ContentError: An archive is absent, lacks volumes or differs in structure from what was
+            signed, and its checkpoint is to be sent and not whole at the destination.
         CheckError: The chart names an image that is not a signed one, or is to be installed without
             something that is not there and that ``only`` leaves out.
         MalformedError: The target, or ``only``, does not fit the release.
@@ -88,11 +89,10 @@ def make_plan(
     seen = layout if only.chart else asked
     before = read_pointer(destination.store, layout.pointer) if only.uses_store else None
     allowed = check_staleness(release.manifest, before, allowances, now=now)
-    _check_archives(release, asked)
     look = _Look(release, target, destination, layout, emit)
     cargo, chart = look.into_bundle(only)
     files = look.at_checkpoints(seen)
-    _require_archives(release, asked, files)
+    _check_archives(release, asked, files, emit)
     steps = [*look.at_registry(cargo), *files]
     _require_the_rest(only, asked, steps)
     if only.uses_store:
@@ -191,33 +191,35 @@ def _with(layout: Layout, names: Collection[str]) -> Layout:
     return replace(layout, checkpoints=checkpoints)
 
 
-def _check_archives(release: TrustedRelease, asked: Layout) -> None:
-    """Check everything but the content of each archive that is here."""
-    for name in asked.checkpoints:
-        checkpoint = release.manifest.checkpoint(name)
-        archive = release.place(checkpoint.archive)
-        if archive is not None:
-            check_structure(archive, checkpoint)
-
-
-def _require_archives(release: TrustedRelease, asked: Layout, steps: Sequence[Step]) -> None:
-    """Refuse when an archive, or a volume of it, is absent that something is to be sent from."""
+def _check_archives(
+    release: TrustedRelease, asked: Layout, steps: Sequence[Step], emit: Emit
+) -> None:
+    """Check everything but the content of each archive that something is to be sent from."""
     pending = {step.name for step in steps if step.state is State.TO_DO}
-    absent = []
+    needed, spared, absent = [], [], []
     for name, place in asked.checkpoints.items():
         checkpoint = release.manifest.checkpoint(name)
-        needed = pending.intersection(place.key(file.path) for file in checkpoint.files)
-        lies = release.place(checkpoint.archive) if needed else None
-        if needed and lies is None:
-            absent.append(f"{checkpoint.archive}: absent, and {place} lacks {len(needed)} objects")
-        elif isinstance(lies, VolumeSet):
+        lacking = pending.intersection(place.key(file.path) for file in checkpoint.files)
+        if not lacking:
+            spared.append(checkpoint.archive)
+            continue
+        lies = release.place(checkpoint.archive)
+        if lies is None:
+            absent.append(f"{checkpoint.archive}: absent, and {place} lacks {len(lacking)} objects")
+        elif isinstance(lies, VolumeSet) and lies.faults:
             absent += map(str, lies.faults)
+        else:
+            needed.append((lies, checkpoint))
+    if spared:
+        emit(Noted(f"nothing is to be sent from {', '.join(spared)}: not needed, not looked at"))
     if absent:
         raise ContentError(
             "; ".join(absent),
             hint=f"copy what is named to {release.files.shown()}, or name another place: --volumes "
             "DIR; nothing was sent",
         )
+    for lies, checkpoint in needed:
+        check_structure(lies, checkpoint)
 
 
 def _require_the_rest(only: Only, asked: Layout, steps: Sequence[Step]) -> None:

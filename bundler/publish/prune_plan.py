@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bundler.publish.inventory import MARKERS
+from bundler.publish.inventory import is_marker_name, is_signature_name
+from bundler.sizes import size_text
 from bundler.stores.upkeep import HeldObject, UnfinishedUpload
 
 
@@ -56,13 +57,13 @@ class PrunePlan:
         going: What goes.
         staying: What stays, and why.
         uploads: Those of ``going`` that are uploads, as the store knows them.
-        foreign: How many objects lie there that publish never writes; they stay.
+        foreign: What no manifest and no name of ours explains; it stays.
     """
 
     going: tuple[Verdict, ...]
     staying: tuple[Verdict, ...] = ()
     uploads: tuple[UnfinishedUpload, ...] = ()
-    foreign: int = 0
+    foreign: tuple[HeldObject, ...] = ()
 
     @property
     def size(self) -> int:
@@ -80,16 +81,18 @@ class PrunePlan:
     def batches(self) -> Iterator[list[str]]:
         """Give the keys to delete: a batch only when the one before it is gone.
 
-        Markers first, and a release's own files last: whatever ends us between, nothing looks
-        complete that is not, and the next run still knows what it was.
+        Markers first, then a release's own files, its signatures last: whatever ends us between,
+        nothing looks complete that is not, and the next run still knows what it was.
         """
         objects = [(item.thing, found) for item in self.going for found in item.objects]
         marked = [found.key for thing, found in objects if _is_marker(thing, found.key)]
         heavy = [found.key for thing, found in objects if thing is Thing.CHECKPOINT]
-        done = {*marked, *heavy}
+        last = [found.key for thing, found in objects if _is_signature(thing, found.key)]
+        done = {*marked, *heavy, *last}
         yield marked
         yield heavy
         yield [found.key for _, found in objects if found.key not in done]
+        yield last
 
     def to_dict(self) -> dict[str, object]:
         """Give the plan for machines."""
@@ -97,9 +100,27 @@ class PrunePlan:
             "going": [item.to_dict() for item in self.going],
             "staying": [item.to_dict() for item in self.staying],
             "goingBytes": self.size,
-            "foreignObjects": self.foreign,
+            "foreignObjects": len(self.foreign),
+            "foreignBytes": sum(item.size for item in self.foreign),
+            "foreign": [item.key for item in self.foreign],
         }
 
 
+def by_folder(objects: Iterable[HeldObject]) -> list[str]:
+    """Sum objects up by what their keys have before the last slash, a line for each."""
+    sizes: dict[str, list[int]] = {}
+    for item in objects:
+        folder, slash, _ = item.key.rpartition("/")
+        sizes.setdefault(folder + slash, []).append(item.size)
+    return [
+        f"{folder} ({len(found)} objects, {size_text(sum(found))})"
+        for folder, found in sizes.items()
+    ]
+
+
 def _is_marker(thing: Thing, key: str) -> bool:
-    return thing is not Thing.CHECKPOINT and f"/{MARKERS}" in key
+    return thing is not Thing.CHECKPOINT and is_marker_name("/".join(key.split("/")[-2:]))
+
+
+def _is_signature(thing: Thing, key: str) -> bool:
+    return thing is not Thing.CHECKPOINT and is_signature_name(key.rpartition("/")[2])

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 
 from bundler.errors import BundleError, CheckError, WorldError
 from bundler.events import Emit, Noted, ignore
-from bundler.publish.inventory import RECEIPTS, Held, Inventory, prefixes, take_inventory
+from bundler.manifest import Checkpoint
+from bundler.publish.inventory import (
+    MARKERS,
+    RECEIPTS,
+    Held,
+    Inventory,
+    prefixes,
+    take_inventory,
+)
+from bundler.publish.layout import marker_content
 from bundler.publish.pointer import Pointer, read_pointer
 from bundler.publish.prune import Facts, Rules, make_prune_plan, plan_uploads
 from bundler.publish.prune_plan import PrunePlan
@@ -62,13 +71,39 @@ class PruneSurvey:
         facts = Facts(
             inventory=inventory,
             manifests={name: item.manifest for name, item in releases.items()},
+            key8s={key.key8 for key in self.keys},
             in_use=dict(self._in_use(inventory, releases, pointer)),
             addresses=self._addresses(pointer),
             deployed=pointer.deployed.sequence if pointer and pointer.deployed else 0,
             uploads=[it for prefix in prefixes(self.place) for it in self.upkeep.uploads(prefix)],
+            homes={} if self.rules.named else dict(self._homes(inventory, releases)),
             now=self.now,
         )
         return make_prune_plan(facts, self.rules)
+
+    def _homes(
+        self, inventory: Inventory, releases: Mapping[str, TrustedRelease]
+    ) -> Iterator[tuple[tuple[str, str], str]]:
+        """Find which of several copies of a checkpoint each release's marker names."""
+        copies: dict[str, list[S3Prefix]] = {}
+        for held in inventory.checkpoints.values():
+            copies.setdefault(held.place.prefix.rpartition("/")[2], []).append(held.place)
+        for name, release in releases.items():
+            held = inventory.releases[name]
+            for item in release.manifest.checkpoints:
+                places = copies.get(item.identity.id16, [])
+                if len(places) > 1 and (home := self._marked(held, item, places)):
+                    yield (name, item.name), str(home)
+
+    def _marked(
+        self, held: Held, checkpoint: Checkpoint, places: Iterable[S3Prefix]
+    ) -> S3Prefix | None:
+        path = f"{MARKERS}{checkpoint.name}.json"
+        expected = {marker_content(checkpoint, place): place for place in places}
+        marker = held.objects.get(path)
+        if marker is None or marker.size not in map(len, expected):
+            return None
+        return expected.get(self.store.get(marker.key, limit=marker.size))
 
     def plan_uploads(self) -> PrunePlan:
         """Say which unfinished uploads are to be ended; asks nothing but the bucket."""

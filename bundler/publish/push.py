@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -15,6 +14,7 @@ from bundler.errors import ConflictError, ContentError
 from bundler.events import Emit, ignore
 from bundler.manifest import Image
 from bundler.publish.at_registry import DAMAGED_HINT, AtRegistry
+from bundler.publish.image_content import REBUILD_HINT, hash_archive, misnamed_text
 from bundler.publish.images import leave_others, load, moved_tag
 from bundler.publish.push_progress import PushProgress, Sent
 from bundler.publish.rate_limit import RateLimit
@@ -24,6 +24,7 @@ from bundler.publish.together import StoppedError, for_each
 from bundler.reference import ImageTag
 from bundler.stores.base import Registry
 
+_CHANGED_HINT = "the bytes changed on their way to the registry: run again"
 _COPY_HINT = "nothing was tagged; copy the bundle again from its source"
 
 
@@ -86,8 +87,8 @@ def push_images(
         StoppedError: ``stop`` was set.
     """
     stop = stop or threading.Event()
-    look = AtRegistry(registry=registry, threads=options.parallel, stop=stop, emit=emit)
-    cargo, found = look_first(look, files, images, host)
+    look = AtRegistry(registry=registry, host=host, threads=options.parallel, stop=stop, emit=emit)
+    cargo, found = look_first(look, files, images)
     waves = schedule(cargo, found, present)
     progress = PushProgress(cargo, waves, emit)
     pushing = _Push(
@@ -107,7 +108,7 @@ def push_images(
 
 
 def look_first(
-    look: AtRegistry, files: BundleFiles, images: Sequence[Image], host: str
+    look: AtRegistry, files: BundleFiles, images: Sequence[Image]
 ) -> tuple[tuple[Cargo, ...], Survey]:
     """Read what some images hold, ask what a registry has of them, and refuse what cannot come.
 
@@ -121,8 +122,8 @@ def look_first(
     cargo = load(files, images)
     found = survey(look.registry, cargo, threads=look.threads, stop=look.stop)
     cargo = leave_others(cargo, found, look.emit)
-    require_free_tags(cargo, found, host)
-    require_sizes(cargo, found, host)
+    require_free_tags(cargo, found, look.host)
+    require_sizes(cargo, found, look.host)
     return cargo, found
 
 
@@ -191,11 +192,11 @@ def set_tags(
         if item.image.tag not in named:
             if stop.is_set():
                 raise StoppedError(f"image {item.image.tag}: not tagged, since other work failed")
-            named[item.image.tag] = _set_tag(registry, item)
+            named[item.image.tag] = _set_tag(registry, item, host)
     return leave_others(ours, Survey(tags=named), emit)
 
 
-def _set_tag(registry: Registry, item: Cargo) -> Digest:
+def _set_tag(registry: Registry, item: Cargo, host: str) -> Digest:
     """Tag an image; gives what the tag names then, another digest only of what is about one.
 
     No registry sets a tag on condition: somebody who sets it in the milliseconds between our look
@@ -208,10 +209,10 @@ def _set_tag(registry: Registry, item: Cargo) -> Digest:
             registry.put_manifest(item.repository, tag.tag, top.media_type, top.content)
         there = registry.manifest(item.repository, tag.tag)
     if there is None:
-        raise ContentError(f"image {tag}: expected {item.image.digest}, got no such tag")
+        raise ContentError(f"{host}/{tag}: expected {item.image.digest}, got no such tag")
     if there.digest != item.image.digest and item.image.subject is None:
         raise ConflictError(
-            f"image {tag}: names {there.digest} at the registry, expected {item.image.digest}",
+            f"{host}/{tag}: names {there.digest} at the registry, expected {item.image.digest}",
             hint="somebody else pushes to this tag: find out who",
         )
     return there.digest
@@ -275,14 +276,18 @@ class _Push:
     def _explained(self, transfer: Transfer, error: ContentError) -> ContentError:
         """Where a blob is refused, say whether the bundle is wrong, or its bytes changed later."""
         digest = transfer.blob.digest
-        whole = hashlib.sha256()
-        for piece in self.files.blob(transfer.image, digest).pieces(0):
-            whole.update(piece)
-        got = Digest(whole.hexdigest())
-        archive = transfer.image.tag.archive_path
-        if got != digest:
-            return ContentError(f"{archive}: expected blob {digest}, got {got}", hint=_COPY_HINT)
+        archive = self.files.archive_of(transfer.image)
+        content = hash_archive(self.files, transfer.image)
+        got = content.misnamed.get(digest)
+        if got is not None and content.digest == archive.digest:
+            return ContentError(
+                misnamed_text(archive.path, digest, got), hint=f"nothing was tagged; {REBUILD_HINT}"
+            )
+        if got is not None:
+            return ContentError(
+                f"{archive.path}: expected blob {digest}, got {got}", hint=_COPY_HINT
+            )
         return ContentError(
-            f"{error}; {archive} itself is as signed",
-            hint="nothing was tagged; the bytes changed on their way to the registry: run again",
+            f"{error}; {archive.path} itself is as signed",
+            hint=f"nothing was tagged; {error.hint or _CHANGED_HINT}",
         )

@@ -70,11 +70,12 @@ class ArchivePush:
         self._require_space(images)
         look = AtRegistry(
             registry=self.registry,
+            host=self.host,
             threads=self.options.parallel,
             stop=self.stop,
             emit=self.emit,
         )
-        cargo, found = look_first(look, self.files, images, self.host)
+        cargo, found = look_first(look, self.files, images)
         if cargo:
             self.emit(Noted(f"images are unpacked one at a time in {self.scratch}, then removed"))
         for item in tag_order(cargo):
@@ -98,7 +99,7 @@ class ArchivePush:
         there = self.registry.manifest(image.tag.name, image.tag.tag)
         if got != image.digest or there is None or there.digest != image.digest:
             raise ContentError(
-                f"image {image.tag}: expected {image.digest} at the registry, got {got}"
+                f"{self.host}/{image.tag}: expected {image.digest} at the registry, got {got}"
             )
         self.emit(Finished(item))
 

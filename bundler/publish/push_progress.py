@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from bundler.events import Advanced, Emit, Finished, Started
+from bundler.events import Advanced, Emit, Finished, Planned, Started
 from bundler.manifest import Image
 from bundler.publish.schedule import Cargo, Wave
 from bundler.reference import ImageTag
@@ -36,6 +36,7 @@ class PushProgress:
         self._missing = dict.fromkeys(self._sizes, 0)
         for transfer in (item for wave in waves for item in wave.transfers):
             self._missing[transfer.image.tag] += transfer.blob.size
+        emit(Planned(sum(self._missing.values())))
         self._sent = dict.fromkeys(self._sizes, 0)
         self._mounted = dict.fromkeys(self._sizes, 0)
         self._begun: set[ImageTag] = set()

@@ -68,6 +68,7 @@ class SendImages:
         if present and self.options.read_back:
             look = AtRegistry(
                 registry=self.destination.registry,
+                host=self.host,
                 threads=self.options.parallel,
                 stop=self.stop,
                 emit=self.emit,

@@ -8,13 +8,13 @@ from enum import StrEnum
 
 from bundler.digest import Digest
 from bundler.manifest import MANIFEST_NAME, Checkpoint, CheckpointFile, Manifest
-from bundler.parts import s3_checksum
 from bundler.publish.chart import is_pending
 from bundler.publish.inventory import MARKERS, RECEIPTS, Held, Inventory
 from bundler.publish.layout import Layout
 from bundler.publish.pointer import Pointer
 from bundler.release import is_additive
 from bundler.stores.base import StoredObject
+from bundler.stores.judgement import Sameness, judge
 from bundler.sums import SUMS_NAME
 from bundler.target import KubernetesTarget
 from bundler.tools.helm_release import Installed
@@ -138,34 +138,23 @@ class Status:
         }
 
 
+_STANDINGS = {
+    Sameness.SAME: Standing.PRESENT,
+    Sameness.OTHER: Standing.DIFFERENT,
+    Sameness.UNKNOWN: Standing.UNPROVEN,
+}
+
+
 def judge_object(
     key: str, file: CheckpointFile, found: StoredObject | None, *, group: str
 ) -> Finding:
     """Compare what a store says of an object with what was signed of a checkpoint's file."""
-
-    def finding(standing: Standing, detail: str = "") -> Finding:
-        return Finding(
-            subject=Subject.CHECKPOINT_FILE,
-            name=key,
-            standing=standing,
-            detail=detail,
-            group=group,
-        )
-
-    if found is None:
-        return finding(Standing.MISSING)
-    if found.size != file.size:
-        return finding(Standing.DIFFERENT, f"has {found.size} bytes, expected {file.size}")
-    expected, got = s3_checksum(file.parts), found.checksum
-    # Some servers give the digest of the whole object whatever the parts were.
-    if got in {expected, file.digest.base64}:
-        return finding(Standing.PRESENT)
-    if got is not None and got.partition("-")[2] == expected.partition("-")[2]:
-        return finding(Standing.DIFFERENT, f"has SHA-256 checksum {got}, expected {expected}")
-    return finding(
-        Standing.UNPROVEN,
-        f"the store keeps {'no checksum' if got is None else f'{got}, of other parts'}; the size "
-        "is right",
+    standing, detail = Standing.MISSING, ""
+    if found is not None:
+        judged = judge(found, file.size, file.parts, file.digest)
+        standing, detail = _STANDINGS[judged.sameness], judged.detail
+    return Finding(
+        subject=Subject.CHECKPOINT_FILE, name=key, standing=standing, detail=detail, group=group
     )
 
 

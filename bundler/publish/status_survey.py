@@ -34,7 +34,7 @@ from bundler.publish.together import for_each
 from bundler.reference import S3Prefix
 from bundler.release import TrustedRelease
 from bundler.signing.keys import PublicKey
-from bundler.sizes import size_text
+from bundler.sizes import count_text, size_text
 from bundler.stores.base import ObjectStore, Registry
 from bundler.stores.upkeep import Upkeep
 from bundler.target import Target
@@ -237,7 +237,8 @@ class Survey:
                     subject=Subject.UPLOAD,
                     name=item.key,
                     standing=Standing.UNFINISHED,
-                    detail=f"{item.parts} parts, {size_text(item.size)}, untouched for {age}",
+                    detail=f"{count_text(item.parts, 'part')}, {size_text(item.size)}, "
+                    f"untouched for {age}",
                     size=item.size,
                 )
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from contextlib import ExitStack
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
 from bundler.archive.checkpoint import check_parts
 from bundler.archive.reader import Reader
 from bundler.archive.volumes import Place, open_place
-from bundler.errors import ContentError
-from bundler.events import Emit, Finished, Noted, ignore
+from bundler.errors import ContentError, WorldError
+from bundler.events import Emit, Finished, Noted, Planned, ignore
 from bundler.manifest import Checkpoint
-from bundler.parts import s3_checksum
 from bundler.publish.objects import first_wrong_part
 from bundler.publish.plan import Kind, Plan
 from bundler.publish.rate_limit import RateLimit
@@ -22,12 +22,15 @@ from bundler.publish.together import for_each
 from bundler.publish.upload_climb import Pace
 from bundler.publish.upload_parts import COPY_HINT, FileUpload, PartSender, Transfer
 from bundler.reference import S3Prefix
+from bundler.sizes import count_text
 from bundler.stores.base import Incoming, ObjectStore
+from bundler.stores.judgement import Sameness, judge
 
 T = TypeVar("T")
 
 # Requests that carry few bytes wait for their answers most of the time.
 _SMALL_AT_ONCE = 16
+_RUN_AGAIN = "run again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +97,8 @@ class Upload:
                     place = self.place(item.checkpoint.archive)
                     archives[item.checkpoint.name] = place, opened.enter_context(open_place(place))
             _check_small(pending, {name: place for name, (place, _) in archives.items()})
-            self._send_all(pending, archives)
+            with _resumable():
+                self._send_all(pending, archives)
         if not self.checks_content:
             self._read_back(files, ours={item.key for item in pending})
         self._tell_proven(work, pending)
@@ -103,7 +107,7 @@ class Upload:
         self, files: Sequence[FileUpload], archives: Mapping[str, tuple[Place, Reader]]
     ) -> None:
         """Send parts of all files from one pool, in the order in which archives have them."""
-        pace = Pace()
+        pace, news = Pace(), deque[str]()
         sender = PartSender(
             hashes=self.options.rehash or not self.checks_content,
             checks_content=self.checks_content,
@@ -111,6 +115,7 @@ class Upload:
             pace=pace,
             stop=self.stop,
             emit=self.emit,
+            copied=lambda: self._tell_first(news),
         )
         transfers: dict[str, Transfer] = {}
 
@@ -122,9 +127,16 @@ class Upload:
 
         large = [item for item in files if len(item.file.parts) > 1]
         self._each(begin, files, _SMALL_AT_ONCE)
+        missing = [span for it in transfers.values() for span in it.incoming.missing]
+        self.emit(Planned(sum(span.length for span in missing)))
         parts = [(it.key, span) for it in large for span in transfers[it.key].incoming.missing]
+        news.append(f"S3 itself copies {count_text(len(parts), 'part')}: no byte comes here")
         self._each(lambda part: sender.send(transfers[part[0]], part[1]), parts, pace.lanes)
         self._each(finish, files, _SMALL_AT_ONCE)
+
+    def _tell_first(self, news: deque[str]) -> None:
+        with suppress(IndexError):
+            self.emit(Noted(news.pop()))
 
     def _begin(self, item: FileUpload) -> Incoming:
         return self.store.begin(
@@ -165,17 +177,17 @@ class Upload:
     def _require_stored(self, item: FileUpload) -> None:
         file, key = item.file, item.key
         found = self.store.head(key)
-        expected = s3_checksum(file.parts)
         if found is None or found.size != file.size:
             got = "nothing" if found is None else f"{found.size} bytes"
             raise ContentError(f"{key}: sent {file.size} bytes, but the store has {got}")
-        if found.checksum not in {expected, file.digest.base64, None}:
+        judged = judge(found, file.size, file.parts, file.digest)
+        if judged.sameness is Sameness.OTHER:
             self.store.delete(key)
             raise ContentError(
-                f"{key}: expected SHA-256 checksum {expected} in the store, got {found.checksum}",
+                f"{key}: sent, but the object in the store {judged.detail}",
                 hint="the object was deleted again; run again",
             )
-        if found.checksum is None and self.checks_content:
+        if judged.sameness is Sameness.UNKNOWN and self.checks_content:
             self._read_back([item], ours={item.key})
 
     def _read_back(self, files: Sequence[FileUpload], *, ours: Set[str]) -> None:
@@ -190,6 +202,19 @@ class Upload:
                 wrong.append(f"{item.key}: holds other bytes than were sent: {difference}")
         if wrong:
             raise ContentError("; ".join(wrong), hint="delete what is left of these, and run again")
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """Say, of what the world does to an upload, that what came of it so far is not lost."""
+    try:
+        yield
+    except WorldError as error:
+        hint = error.hint or _RUN_AGAIN
+        if "arrive" not in hint:
+            other = "" if hint == _RUN_AGAIN else f"{hint}; "
+            error.hint = f"{other}{_RUN_AGAIN}: what has arrived counts"
+        raise
 
 
 def _check_small(files: Iterable[FileUpload], archives: Mapping[str, Place]) -> None:

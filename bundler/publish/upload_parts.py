@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -69,6 +69,7 @@ class PartSender:
         pace: Told of what goes.
         stop: Set when other work failed: nothing more is read.
         emit: Told of progress.
+        copied: Called after each part that the store copied by itself.
     """
 
     hashes: bool
@@ -77,6 +78,7 @@ class PartSender:
     pace: Pace
     stop: threading.Event
     emit: Emit
+    copied: Callable[[], None] = lambda: None
 
     def send(self, transfer: Transfer, span: Span) -> None:
         """Send one part.
@@ -87,24 +89,31 @@ class PartSender:
         """
         self._tell_begin(transfer)
         with self.explained(transfer):
-            if not self._copy(transfer, span):
-                transfer.incoming.send(
-                    span,
-                    lambda: self._pieces(transfer, span),
-                    lambda step: self._advance(transfer.item, step),
-                )
+            if self._copy(transfer, span):
+                return
+            if transfer.incoming.holds(span, lambda: self._pieces(transfer, span)):
+                self.emit(Advanced(transfer.item.name, span.length))
+                return
+            transfer.incoming.send(
+                span,
+                lambda: self._paced(transfer, span),
+                lambda step: self._advance(transfer.item, step),
+            )
 
     def _copy(self, transfer: Transfer, span: Span) -> bool:
         """Have the store take the part from the archive, if that lies in a bucket too."""
         source = transfer.place
         if self.hashes or not isinstance(source, RemoteObject):
             return False
-        return transfer.incoming.copy(
+        copied = transfer.incoming.copy(
             span,
             source,
             transfer.item.file.offset + span.offset,
             lambda step: self._advance(transfer.item, step),
         )
+        if copied:
+            self.copied()
+        return copied
 
     def _tell_begin(self, transfer: Transfer) -> None:
         if not transfer.told:  # told twice at worst, by two threads at once
@@ -124,6 +133,10 @@ class PartSender:
         for piece in pieces:
             if self.stop.is_set():
                 raise StoppedError(f"{file.path}: not sent, since other work failed")
+            yield piece
+
+    def _paced(self, transfer: Transfer, span: Span) -> Iterator[memoryview]:
+        for piece in self._pieces(transfer, span):
             yield from self.limit.paced(piece) if self.limit else (piece,)
 
     @contextmanager

@@ -79,6 +79,17 @@ class Incoming(Protocol):
             where it has to be sent.
         """
 
+    def holds(self, span: Span, pieces: Pieces) -> bool:
+        """Compare a part with what is there of it, where the store proves that by other means.
+
+        Args:
+            span: One of ``missing``.
+            pieces: Its bytes; read only where there may be such a part.
+
+        Returns:
+            Whether it need not be sent.
+        """
+
     def complete(self) -> None:
         """Make the object appear; success also where the same content is there already."""
 

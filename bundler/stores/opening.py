@@ -11,8 +11,8 @@ from bundler.errors import MalformedError, printable
 from bundler.object_settings import ObjectSettings
 from bundler.reference import S3Prefix, ecr_host
 from bundler.remote_object import RemoteFolder
-from bundler.stores.base import ObjectStore, Registry
-from bundler.stores.login import Logins
+from bundler.stores.base import Note, ObjectStore, Registry, unnoted
+from bundler.stores.login import GivenLogin, Logins
 from bundler.stores.login_files import WrittenLogins
 from bundler.stores.registry_url import Origin
 from bundler.stores.retry import Patience, Timeouts
@@ -23,6 +23,11 @@ from bundler.stores.upkeep import Upkeep
 _OTHER_LOGIN = (
     "log in as somebody who may: --registry-user NAME, registry.authFile in the target, or "
     "{command}; for Amazon ECR under a name of its own: registry.ecr"
+)
+_GIVEN_LOGIN = (
+    "check the password, as it came on standard input or from its file, and that this user may "
+    "push there; for another login leave out --registry-user, and name registry.authFile in the "
+    "target, or run {command}"
 )
 _OTHER_AWS_LOGIN = (
     "the AWS credentials decide: may they use ecr:BatchGetImage, BatchCheckLayerAvailability, "
@@ -40,6 +45,7 @@ def open_bucket(
     objects: ObjectSettings | None = None,
     patience: Patience | None = None,
     timeouts: Timeouts | None = None,
+    note: Note = unnoted,
     environment: Mapping[str, str] = os.environ,
 ) -> ObjectStore:
     """Open a bucket with the credentials that boto3 finds; nothing is asked of the server yet.
@@ -55,6 +61,7 @@ def open_bucket(
         objects: What the objects are made with that we put there; None to leave it to the bucket.
         patience: How often and how long things are tried; None for what suits S3.
         timeouts: How long the server may do nothing; None for what suits S3.
+        note: Told, in words, of a server that is waited for; any thread.
         environment: Where ``AWS_REGION`` is looked up; boto3 reads the process's own.
 
     Raises:
@@ -65,7 +72,9 @@ def open_bucket(
     from bundler.stores.s3 import S3Store, connect
 
     region = region or environment.get("AWS_REGION")
-    client = connect(endpoint=endpoint, region=region, ca=ca, patience=patience, timeouts=timeouts)
+    client = connect(
+        endpoint=endpoint, region=region, ca=ca, patience=patience, timeouts=timeouts, note=note
+    )
     return S3Store(bucket, client, settings=objects, patience=patience)
 
 
@@ -75,6 +84,7 @@ def open_upkeep(
     endpoint: str | None = None,
     region: str | None = None,
     ca: Path | None = None,
+    note: Note = unnoted,
     environment: Mapping[str, str] = os.environ,
 ) -> Upkeep:
     """Open a bucket to look after it; arguments and errors are those of ``open_bucket``."""
@@ -84,7 +94,7 @@ def open_upkeep(
     from bundler.stores.s3_upkeep import S3Upkeep
 
     region = region or environment.get("AWS_REGION")
-    return S3Upkeep(bucket, connect(endpoint=endpoint, region=region, ca=ca))
+    return S3Upkeep(bucket, connect(endpoint=endpoint, region=region, ca=ca, note=note))
 
 
 def open_folder(
@@ -93,6 +103,7 @@ def open_folder(
     endpoint: str | None = None,
     region: str | None = None,
     ca: Path | None = None,
+    note: Note = unnoted,
     environment: Mapping[str, str] = os.environ,
 ) -> RemoteFolder:
     """List a prefix of a bucket to read from; arguments are those of ``open_bucket``.
@@ -106,7 +117,7 @@ def open_folder(
     from bundler.stores.s3_source import list_folder
 
     region = region or environment.get("AWS_REGION")
-    return list_folder(connect(endpoint=endpoint, region=region, ca=ca), where)
+    return list_folder(connect(endpoint=endpoint, region=region, ca=ca, note=note), where)
 
 
 def open_logins(
@@ -179,7 +190,10 @@ def open_registry(
     command = f"skopeo login {host.partition('/')[0]}"
     if isinstance(logins, WrittenLogins):
         command = logins.command
-    advice = _OTHER_AWS_LOGIN if ecr_host(host) else _OTHER_LOGIN.format(command=command)
+    if isinstance(logins, GivenLogin) and logins.current() is not None:
+        advice = _GIVEN_LOGIN.format(command=command)
+    else:
+        advice = _OTHER_AWS_LOGIN if ecr_host(host) else _OTHER_LOGIN.format(command=command)
     authorization = Authorization(logins, trusted=trusted, http=http, advice=advice)
     client = Client(http, authorization, own, patience or Patience())
     return OciRegistry(host, client, plain_http=plain_http)

@@ -95,6 +95,8 @@ def denied(
         who: Whose answer it is; None for the registry, or where that sent us.
     """
     who = who or server(place, answer.url)
+    if not known:  # so it is with every other image
+        place = _host(place)
     whom = "the login" if known else "anybody without a login"
     return DeniedError(
         f"{place}: {who} refused {whom} ({answer.status} {said(answer).text}); login: {source}",
@@ -160,6 +162,8 @@ def unanswered(place: str, error: InterruptedTransferError, *, tried: int, who: 
         tried: How often we asked.
         who: The server.
     """
+    if error.unreached or error.stranger:
+        place = _host(place)
     what = f"cannot reach {who}" if error.unreached else f"{who} gave no answer that we can use"
     hint = "check registry.host, the network and the proxy settings"
     if not error.unreached:
@@ -177,6 +181,7 @@ def broken(place: str, reason: str, *, tried: int) -> WorldError:
 
 def no_way(place: str, reason: str) -> WorldError:
     """Say why there is no connection to a registry, and none to be expected."""
+    place = _host(place)
     if "CERTIFICATE_VERIFY_FAILED" in reason or is_of_another_host(reason):
         return _untrusted(place, reason)
     if (tunnel := reason.partition("Tunnel connection failed: ")[2]) != "":
@@ -200,9 +205,14 @@ def _untrusted(place: str, reason: str) -> WorldError:
     return WorldError(f"{place}: {printable(detail)[:_SHOWN]}", hint=hint)
 
 
+def _host(place: str) -> str:
+    """Give the host of a place, for what is no matter of one image."""
+    return place.partition("/")[0]
+
+
 def server(place: str, url: str) -> str:
     """Name who is asked: somebody else than the registry where that sent us on."""
     origin = Origin.of(url)
-    address = place.partition("/")[0]
+    address = _host(place)
     ours = address in {f"{origin.host}:{origin.port}", str(origin).partition("://")[2]}
     return "the registry" if ours else str(origin)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from bundler.blob_content import BlobContent
 from bundler.digest import Digest
-from bundler.errors import ContentError, WorldError
+from bundler.errors import ContentError, WorldError, printable
 from bundler.stores.base import Advance
 from bundler.stores.registry_client import Client, Purpose
 from bundler.stores.registry_errors import (
@@ -218,8 +218,7 @@ class BlobUpload:
         if wrong and self._refused_whole >= _MOST_WHOLE:
             raise ContentError(
                 f"{self._purpose.place}: the registry found other content than was signed, "
-                f"{_MOST_WHOLE} times ({said(answer).text})",
-                hint="is the release damaged? bundle verify tells",
+                f"{_MOST_WHOLE} times ({said(answer).text})"
             )
         hopeless = not wrong and (not lost or self._refused_whole >= _MOST_WHOLE)
         if hopeless or is_no_repository(answer) or not self._tries.again():
@@ -232,7 +231,9 @@ class BlobUpload:
         announced = answer.headers.get("Docker-Content-Digest", str(self._blob.digest))
         if announced != str(self._blob.digest) and announced.startswith("sha256:"):
             raise ContentError(
-                f"{self._purpose.place}: the registry took it and calls it {announced[:80]!r}"
+                f"{self._purpose.place}: the registry took it, and its answer names another "
+                f"digest: {printable(announced)[:80]}",
+                hint="the registry, or a proxy before it, answers wrongly: ask its operator",
             )
 
     def _is_there(self) -> bool:

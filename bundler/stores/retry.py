@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 _MAX_DIGITS = 9  # of a Retry-After in seconds: thirty years
 # What a transfer must come on by, lest a server that takes two bytes at a time keeps us for ever.
 _PROGRESS = 1 << 20
+# Longer waits, with what was waited before, are news to whoever watches.
+_NEWS_SECONDS = 5.0
+_MOST_DOUBLINGS = 60  # of a wait; far beyond any that is the longest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,12 +82,21 @@ class Tries:
     def __post_init__(self) -> None:
         self._since = self.patience.clock()
 
-    def again(self, retry_after: str | None = None, *, most: int | None = None) -> bool:
+    def again(
+        self,
+        retry_after: str | None = None,
+        *,
+        most: int | None = None,
+        counted: bool = True,
+        news: Callable[[float], None] | None = None,
+    ) -> bool:
         """Wait after an attempt that failed.
 
         Args:
             retry_after: What the server said of it, as in its header.
             most: The most attempts, where they are fewer than usual.
+            counted: Whether attempts are limited in number, and not by time alone.
+            news: Told, before a wait that makes it some seconds, how many seconds are left.
 
         Returns:
             False, without waiting, where there is no attempt left or no time for what the server
@@ -93,9 +106,12 @@ class Tries:
         now = self.patience.clock()
         self.spent, self._since = self.spent + now - self._since, now
         asked = seconds_asked(retry_after, self.patience.now())
-        wait = next_wait(self.patience, self.failed, self.spent, asked)
+        patience = self.patience if counted else replace(self.patience, tries=sys.maxsize)
+        wait = next_wait(patience, self.failed, self.spent, asked)
         if wait is None or (most is not None and self.failed >= most):
             return False
+        if news is not None and self.spent + wait >= _NEWS_SECONDS:
+            news(self.patience.budget - self.spent)
         self.patience.sleep(wait)
         self.spent += wait
         self._since = self.patience.clock()
@@ -140,7 +156,7 @@ def next_wait(
     """
     if failed >= patience.tries:
         return None
-    window = min(patience.longest, patience.base * 2.0 ** (failed - 1))
+    window = min(patience.longest, patience.base * 2.0 ** min(failed - 1, _MOST_DOUBLINGS))
     wait = (asked or 0.0) + patience.draw() * window
     return wait if spent + wait <= patience.budget else None
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
@@ -20,6 +21,7 @@ from bundler.object_settings import ObjectSettings
 from bundler.parts import Span, part_size, s3_checksum, spans
 from bundler.stores.aws_errors import code_of
 from bundler.stores.base import Advance, Incoming, Note, Pieces, StoredObject, unnoted
+from bundler.stores.judgement import Sameness, judge
 from bundler.stores.retry import Patience, Timeouts, Tries
 from bundler.stores.s3_body import Body
 from bundler.stores.s3_errors import NO_SUCH_KEY, LostError, Place, ending, explain, told
@@ -32,8 +34,7 @@ from bundler.stores.s3_writer import Writer
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
-_ATTEMPTS, _CONNECTIONS = 5, 32
-_CHUNK = 1 << 20
+_CONNECTIONS = 32
 
 
 def connect(
@@ -43,6 +44,7 @@ def connect(
     ca: Path | None = None,
     patience: Patience | None = None,
     timeouts: Timeouts | None = None,
+    note: Note = unnoted,
 ) -> S3Client:
     """Make a client with the credentials and settings that boto3 finds in its usual places.
 
@@ -55,6 +57,7 @@ def connect(
         ca: PEM file of the authority that the server's certificate is of; None for the usual ones.
         patience: How often and how long a call is tried; None for what suits S3.
         timeouts: How long the server may do nothing; None for what suits S3.
+        note: Told, in words, of a server that is waited for; any thread.
 
     Raises:
         BundleError: boto3's configuration names a profile that is not there, or cannot be read.
@@ -71,15 +74,22 @@ def connect(
         read_timeout=timeouts.idle,
         max_pool_connections=_CONNECTIONS,
     )
+    place = Place("", "", endpoint or "")
     verify = None if ca is None else str(ca)
     try:
         session = boto3.session.Session(region_name=region)
         client = session.client("s3", endpoint_url=endpoint, verify=verify, config=config)
     except BotoCoreError as error:
-        raise explain(error, Place("", "", endpoint or "")) from error
+        raise explain(error, place) from error
     except ValueError as error:
-        raise MalformedError(f"{endpoint}: not the URL of an S3 server") from error
-    Retries(patience or Patience()).watch(client)
+        raise MalformedError(f"{place.server}: not the URL of an S3 server") from error
+    if "@" in urlsplit(client.meta.endpoint_url).netloc:  # the library would repeat it in errors
+        raise MalformedError(
+            f"{Place('', '', client.meta.endpoint_url).server}: this S3 endpoint is given with a "
+            "login in it, expected https://HOST[:PORT]",
+            hint="credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile",
+        )
+    Retries(patience or Patience(), note).watch(client)
     return client
 
 
@@ -227,14 +237,12 @@ class S3Store:
         found = self.head(key)
         if found is None:
             return False
-        expected = s3_checksum(parts)
-        same = found.size == size and (
-            found.checksum == expected
-            or (not _comparable(found.checksum, expected) and self._reads_as(key, size, parts))
-        )
-        if not same:
+        sameness = judge(found, size, parts).sameness
+        if sameness is Sameness.OTHER or (
+            sameness is Sameness.UNKNOWN and not self._reads_as(key, size, parts)
+        ):
             raise ConflictError(
-                f"{self._place(key)}: expected {size} bytes of checksum {expected}, "
+                f"{self._place(key)}: expected {size} bytes of checksum {s3_checksum(parts)}, "
                 f"holds {found.size} bytes of checksum {found.checksum or 'unknown'}",
                 hint="nothing was overwritten; move that object away or choose another prefix",
             )
@@ -260,8 +268,3 @@ class S3Store:
 
     def _place(self, key: str, part: str = "") -> Place:
         return Place(self._bucket, key, self._client.meta.endpoint_url, part)
-
-
-def _comparable(left: str | None, right: str) -> bool:
-    """Say whether two checksums are over the same number of parts."""
-    return left is not None and left.partition("-")[2] == right.partition("-")[2]

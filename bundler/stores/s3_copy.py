@@ -12,7 +12,7 @@ from bundler.digest import Digest
 from bundler.errors import WorldError
 from bundler.parts import Span
 from bundler.remote_object import RemoteObject
-from bundler.stores.aws_errors import REFUSALS, code_of, message_of
+from bundler.stores.aws_errors import REFUSALS, code_of
 from bundler.stores.s3_errors import Place
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ class Copying:
                 ) from error
             if not _about_copying(error):
                 raise
-            reason = f"{code_of(error)}: {message_of(error)}"
-            raise self._refuse(f"{place.server} does not copy them: {reason}") from error
+            reason = f"{place.server} does not copy them ({code_of(error)})"
+            raise self._refuse(reason) from error
         checksum = done["CopyPartResult"].get("ChecksumSHA256")
         checksum = checksum or _listed(client, place, upload_id, part[0])
         if checksum != part[1].base64:

@@ -50,6 +50,10 @@ _FAILURES = {
     "AuthorizationHeaderMalformed": ("signed for another region than the bucket's", _REGION),
     "IllegalLocationConstraintException": ("the bucket is in another region", _REGION),
     "InvalidRange": ("the object is shorter than was expected", "upload it again"),
+    "InvalidPart": (
+        "a part that was sent is not there any more, or another one is",
+        "run again: somebody else may have sent it too; what arrived stays",
+    ),
     "InvalidObjectState": ("the object is archived", "restore it from its cold storage class"),
 }
 # Which permission a call needs where a bare 403 does not say.

@@ -22,6 +22,10 @@ class Standing:
         """Say that it is there."""
         return True
 
+    def holds(self, span: Span, pieces: Pieces) -> bool:
+        """Say that it is there."""
+        return True
+
     def complete(self) -> None:
         """Do nothing."""
 
@@ -54,6 +58,10 @@ class Small:
 
     def copy(self, span: Span, source: RemoteObject, offset: int, advance: Advance) -> bool:
         """Say no: only parts of a multipart upload are copied."""
+        return False
+
+    def holds(self, span: Span, pieces: Pieces) -> bool:
+        """Say no: it is sent at once or not at all."""
         return False
 
     def complete(self) -> None:

@@ -30,31 +30,50 @@ Wanted = Mapping[int, tuple[Span, Digest]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """How a server lists an upload; None for what it does not tell.
+
+    Attributes:
+        algorithm: Of the checksums that its parts must have.
+        storage_class: Of the object that it becomes.
+    """
+
+    algorithm: str | None
+    storage_class: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Unfinished:
     """An upload that somebody began.
 
     Attributes:
         upload_id: The server's name for it.
         begun: When, by the server's clock.
+        listed: How the server lists it.
         proven: ETags of the parts that the server holds under our checksums, by number.
         likely: ETags of parts of the right size without a checksum, where they may be the MD5.
     """
 
     upload_id: str
     begun: datetime
+    listed: Listed
     proven: Mapping[int, str] = field(default_factory=dict)
     likely: Mapping[int, str] = field(default_factory=dict)
 
 
-def find_unfinished(client: S3Client, place: Place, wanted: Wanted) -> Unfinished | None:
+def find_unfinished(
+    client: S3Client, place: Place, wanted: Wanted, asked: Listed
+) -> Unfinished | None:
     """Choose the upload of a key that has most of our parts, and of equal ones the oldest.
 
-    So two publishers choose the same. One that has no part is chosen too: it is of our key.
+    So two publishers choose the same. One that has no part is chosen too: it is of our key. Those
+    that are listed as we would have them come before all others.
 
     Args:
         client: For the bucket.
         place: The object.
         wanted: Its parts, by number.
+        asked: How the server lists an upload of ours, if it tells all.
 
     Raises:
         DeniedError, WorldError: As every call; that we may not list uploads is no error.
@@ -66,8 +85,12 @@ def find_unfinished(client: S3Client, place: Place, wanted: Wanted) -> Unfinishe
             return None
         judged = [_judge(client, place, wanted, *item) for item in found]
     ours = [item for item in judged if item is not None]
-    ours.sort(key=lambda item: (-len(item.proven) - len(item.likely), item.begun, item.upload_id))
+    ours.sort(key=lambda item: (item.listed != asked, -_parts(item), item.begun, item.upload_id))
     return ours[0] if ours else None
+
+
+def _parts(upload: Unfinished) -> int:
+    return len(upload.proven) + len(upload.likely)
 
 
 def proven_parts(
@@ -81,6 +104,16 @@ def proven_parts(
     with told(place):
         found = _judge(client, place, wanted, upload_id, datetime.min)
     return None if found is None else found.proven
+
+
+def look_up(client: S3Client, place: Place, upload_id: str) -> Unfinished | None:
+    """Look at an upload that has no parts yet; None where it is gone.
+
+    Raises:
+        WorldError: The server cannot be reached.
+    """
+    with told(place):
+        return _judge(client, place, {}, upload_id, datetime.min)
 
 
 def _list_uploads(client: S3Client, place: Place) -> list[tuple[str, datetime]]:
@@ -108,7 +141,8 @@ def _judge(
     except ClientError:
         return None
     every = [part for page in listed for part in page.get("Parts", ())]
-    if any(page.get("ChecksumAlgorithm", _OURS) != _OURS for page in listed):
+    algorithm = listed[0].get("ChecksumAlgorithm")
+    if algorithm not in {None, _OURS}:
         return None
     proven, likely = {}, {}
     for part in every:
@@ -122,7 +156,15 @@ def _judge(
             likely[number] = etag
     if every and not proven and not likely:
         return None
-    return Unfinished(upload_id=upload_id, begun=begun, proven=proven, likely=likely)
+    return Unfinished(
+        upload_id=upload_id,
+        begun=begun,
+        listed=Listed(
+            algorithm=_OURS if proven else algorithm, storage_class=listed[0].get("StorageClass")
+        ),
+        proven=proven,
+        likely=likely,
+    )
 
 
 def md5_of(etag: str) -> str:

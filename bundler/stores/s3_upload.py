@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from bundler.digest import Digest
 from bundler.errors import WorldError
 from bundler.parts import Span
 from bundler.remote_object import RemoteObject
+from bundler.sizes import count_text
+from bundler.stores.aws_errors import code_of
 from bundler.stores.base import Advance, Note, Pieces
 from bundler.stores.retry import Tries
 from bundler.stores.s3_body import Body
 from bundler.stores.s3_copy import CannotCopyError
 from bundler.stores.s3_errors import LostError, Place, told
-from bundler.stores.s3_unfinished import Wanted, find_unfinished, md5_of, proven_parts
+from bundler.stores.s3_joining import end_upload, join_or_begin
+from bundler.stores.s3_unfinished import Wanted, md5_of, proven_parts
 from bundler.stores.s3_writer import Writer, only_if_absent
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 _LOOK_SECONDS = 20.0
 _LOOKS = (0.5, 1.0, 2.0)
+_COMPLETIONS = 3
+_INVALID_PART = "InvalidPart"
 _ELSEWHERE = "another publisher sends it too"
 
 
@@ -69,36 +73,32 @@ class S3Incoming:
         self._done = False
         self._sending: set[int] = set()
         self._looked = writer.patience.clock()
-        left = find_unfinished(self._client, place, self._wanted)
-        self._etags = dict(left.proven) if left else {}
-        self._likely = dict(left.likely) if left else {}
-        if writer.settings.kms_key:
-            # An ETag is no MD5 then, and one answer is needed that names the key.
-            self._likely.clear()
-            self._etags.pop(len(parts), None)
-        if left is None:
-            with told(place):
-                self.upload_id = writer.begin(place)
-        else:
-            self.upload_id = left.upload_id
-            there = len(left.proven) + len(left.likely)
-            note(
-                f"{place}: goes on with an upload that was begun at "
-                f"{left.begun:%Y-%m-%d %H:%M:%S} UTC: {there} of {len(parts)} parts are there"
-            )
+        found = join_or_begin(writer, place, self._wanted, note)
+        self.upload_id = found.upload_id
+        self._etags, self._likely = dict(found.proven), dict(found.likely)
+        # Listings do not tell of encryption: whoever asks for a key needs one answer to a part
+        # of his own, and until then takes nothing from elsewhere.
+        self._key_shown = not writer.settings.kms_key
+        if not self._key_shown:
+            self._likely.clear()  # an ETag is no MD5 then
+            if len(self._etags) == len(parts):
+                self._etags.pop(len(parts))
 
     @property
     def missing(self) -> Sequence[Span]:
         """What is still to be sent, in order."""
         return tuple(span for n, (span, _) in self._wanted.items() if n not in self._etags)
 
-    def send(self, span: Span, pieces: Pieces, advance: Advance) -> None:
-        """Bring one part, unless the server turns out to hold it."""
+    def holds(self, span: Span, pieces: Pieces) -> bool:
+        """Compare a part that was listed without a checksum by its MD5."""
         etag = self._likely.pop(span.number, None)
-        if etag is not None and _md5(pieces) == md5_of(etag):
-            self._etags[span.number] = etag
-            advance(span.length)
-            return
+        if etag is None or _md5(pieces) != md5_of(etag):
+            return False
+        self._etags[span.number] = etag
+        return True
+
+    def send(self, span: Span, pieces: Pieces, advance: Advance) -> None:
+        """Bring one part."""
 
         def put(digest: Digest) -> str:
             body = Body(pieces, span.length, advance, Tries(self._writer.patience))
@@ -151,6 +151,7 @@ class S3Incoming:
         try:
             with told(dataclasses.replace(self.place, part=part)):
                 self._etags[span.number] = put(digest)
+                self._key_shown = True
         except LostError as error:
             self._settle(error)
 
@@ -167,20 +168,37 @@ class S3Incoming:
             self._settle(error)
 
     def _complete(self) -> None:
+        with told(self.place):
+            for _ in range(_COMPLETIONS - 1):
+                try:
+                    self._make_object()
+                except ClientError as error:
+                    if code_of(error) != _INVALID_PART or not self._take_all():
+                        raise
+                else:
+                    return
+            self._make_object()
+
+    def _take_all(self) -> bool:
+        """Take the parts as they are now: whoever sends one again may change its ETag."""
+        found = proven_parts(self._client, self.place, self._wanted, self.upload_id) or {}
+        self._etags |= found
+        return len(found) == len(self._wanted)
+
+    def _make_object(self) -> None:
         parts: list[CompletedPartTypeDef] = [
             {"PartNumber": number, "ETag": self._etags[number], "ChecksumSHA256": digest.base64}
             for number, (_, digest) in self._wanted.items()
         ]
-        with told(self.place):
-            only_if_absent(
-                lambda condition: self._client.complete_multipart_upload(
-                    Bucket=self.place.bucket,
-                    Key=self.place.key,
-                    UploadId=self.upload_id,
-                    MultipartUpload={"Parts": parts},
-                    **condition,
-                )
+        only_if_absent(
+            lambda condition: self._client.complete_multipart_upload(
+                Bucket=self.place.bucket,
+                Key=self.place.key,
+                UploadId=self.upload_id,
+                MultipartUpload={"Parts": parts},
+                **condition,
             )
+        )
 
     def _settle(self, lost: LostError | None) -> None:
         """The upload is gone, or the key taken: the same content there is success.
@@ -203,26 +221,21 @@ class S3Incoming:
             self._done = True
         if lost is None or not lost.may_be_ours:
             self._note(f"{self.place}: {_ELSEWHERE}, and has completed it")
-        self._end()
+        end_upload(self._writer, self.place, self.upload_id)
 
     def _look_around(self) -> None:
         """See from time to time what others brought: they may go on with the same upload."""
         now = self._writer.patience.clock()
         with self._lock:
-            if now - self._looked < _LOOK_SECONDS:
+            if not self._key_shown or now - self._looked < _LOOK_SECONDS:
                 return
             self._looked = now
         found = proven_parts(self._client, self.place, self._wanted, self.upload_id) or {}
         theirs = found.keys() - self._etags.keys() - self._sending
         if theirs:
             self._etags |= {number: found[number] for number in theirs}
-            self._note(f"{self.place}: {_ELSEWHERE}: {len(theirs)} parts came from elsewhere")
-
-    def _end(self) -> None:
-        with contextlib.suppress(ClientError, BotoCoreError):  # nobody needs it any more
-            self._client.abort_multipart_upload(
-                Bucket=self.place.bucket, Key=self.place.key, UploadId=self.upload_id
-            )
+            count = count_text(len(theirs), "part")
+            self._note(f"{self.place}: {_ELSEWHERE}: {count} came from elsewhere")
 
 
 def stands_soon(stands: Callable[[], bool], sleep: Callable[[float], None]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Literal, TypedDict, TypeVar, cast
@@ -10,7 +11,7 @@ from urllib.parse import urlencode
 from botocore.exceptions import ClientError
 
 from bundler.digest import Digest
-from bundler.errors import WorldError
+from bundler.errors import WorldError, printable
 from bundler.object_settings import ObjectSettings
 from bundler.stores.aws_errors import code_of
 from bundler.stores.retry import Patience
@@ -20,8 +21,10 @@ from bundler.stores.s3_errors import Place
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
     from types_boto3_s3.literals import StorageClassType
+    from types_boto3_s3.type_defs import PutObjectOutputTypeDef
 
 T = TypeVar("T")
+_MAX_SHOWN = 300
 _KMS: Literal["aws:kms"] = "aws:kms"
 
 
@@ -57,17 +60,26 @@ class Writer:
 
     def put(self, place: Place, content: bytes | IO[bytes], digest: Digest) -> None:
         """Store an object in one request, whatever is there; raises as the client does."""
-        self._put(place, content, digest, {})
+        self.require_encrypted(place, self._put(place, content, digest, {}))
 
     def put_new(self, place: Place, content: bytes | IO[bytes], digest: Digest) -> None:
-        """Store an object in one request where the key is free; raises as the client does."""
+        """Store an object in one request where the key is free; raises as the client does.
 
-        def write(condition: Condition) -> None:
+        What the server stored without the key that it was told to use is deleted again: the next
+        run would take it for what it should be.
+        """
+
+        def write(condition: Condition) -> PutObjectOutputTypeDef:
             if not isinstance(content, bytes):
                 content.seek(0)
-            self._put(place, content, digest, condition)
+            return self._put(place, content, digest, condition)
 
-        only_if_absent(write)
+        answer = only_if_absent(write)
+        try:
+            self.require_encrypted(place, answer)
+        except WorldError:
+            self.client.delete_object(Bucket=place.bucket, Key=place.key)
+            raise
 
     def begin(self, place: Place) -> str:
         """Begin a multipart upload whose parts have SHA-256; gives its id."""
@@ -83,18 +95,22 @@ class Writer:
             place: What was sent.
             answer: To a PUT or to a part: every server that encrypts says so there.
         """
-        if self.settings.kms_key and answer.get("ServerSideEncryption") != _KMS:
+        if not self.settings.kms_key:
+            return
+        got = answer.get("ServerSideEncryption", "nothing")
+        key = answer.get("SSEKMSKeyId", "")
+        if got != _KMS or not _is_key(self.settings.kms_key, str(key)):
             raise WorldError(
                 f"{place}: expected {place.server} to encrypt it with the KMS key "
-                f"{self.settings.kms_key}, got {answer.get('ServerSideEncryption', 'nothing')}",
+                f"{self.settings.kms_key}, got {printable(f'{got} {key}'.strip())[:_MAX_SHOWN]}",
                 hint="this server cannot, or goes on with an upload that was begun without the key "
                 "(bundle prune --uploads ends it); else leave s3.kmsKey out of the target",
             )
 
     def _put(
         self, place: Place, content: bytes | IO[bytes], digest: Digest, condition: Condition
-    ) -> None:
-        answer = self.client.put_object(
+    ) -> PutObjectOutputTypeDef:
+        return self.client.put_object(
             Bucket=place.bucket,
             Key=place.key,
             Body=content,
@@ -102,7 +118,6 @@ class Writer:
             **condition,
             **self._settings(),
         )
-        self.require_encrypted(place, answer)
 
     def _settings(self) -> _Settings:
         given: _Settings = {}
@@ -115,6 +130,15 @@ class Writer:
         if self.settings.tags:
             given["Tagging"] = urlencode(self.settings.tags)
         return given
+
+
+def _is_key(asked: str, got: str) -> bool:
+    """Compare a key, by its id, with the ARN of a server; of an alias only KMS could say whose."""
+    return "alias/" in asked or _key_id(got) == _key_id(asked)
+
+
+def _key_id(name: str) -> str:
+    return re.split("[:/]", name)[-1]
 
 
 def only_if_absent(write: Callable[[Condition], T]) -> T:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from bundler.archive.files import RandomReader
 from bundler.archive.hashing import digest_of
@@ -17,9 +17,10 @@ _MOST_PROBES = 64
 
 
 def explain(found: VolumeSet, archive: Checkpoint | Bundle, faults: Sequence[Fault]) -> list[Fault]:
-    """Name each volume of which nothing is as signed, and another whose bytes it holds, if any.
+    """Name each volume that holds another's bytes, or of whose parts not one is as signed.
 
-    Volumes that are compressed say themselves which one they are.
+    Of a volume with a single part in it nothing more is known than that this part is wrong. Volumes
+    that are compressed say themselves which one they are.
 
     Args:
         found: The volumes.
@@ -39,7 +40,12 @@ def explain(found: VolumeSet, archive: Checkpoint | Bundle, faults: Sequence[Fau
     order = sorted(found.volumes, key=lambda volume: volume not in wrong)
     marks = {volume: own[volume][0] for volume in order if own[volume]}
     budget = iter(range(_MOST_PROBES))
-    return [_judge(volume, marks, budget, found) for volume in wrong]
+    holds = {volume: _holds(volume, marks, budget) for volume in wrong}
+    return [
+        _fault(found, volume, other, len(own[volume]))
+        for volume, other in holds.items()
+        if other is not None or len(own[volume]) > 1
+    ]
 
 
 def _within(volume: Volume, archive: Checkpoint | Bundle) -> Iterator[Unit]:
@@ -51,10 +57,8 @@ def _within(volume: Volume, archive: Checkpoint | Bundle) -> Iterator[Unit]:
             yield unit
 
 
-def _judge(
-    volume: Volume, marks: dict[Volume, Unit], budget: Iterator[int], found: VolumeSet
-) -> Fault:
-    got = "none of them: another archive's volume, or all of it damaged"
+def _holds(volume: Volume, marks: Mapping[Volume, Unit], budget: Iterator[int]) -> Volume | None:
+    """Say which other volume's bytes one holds."""
     with RandomReader(volume.path) as reader:
         for other, unit in marks.items():
             offset = unit.offset - other.offset
@@ -63,11 +67,15 @@ def _judge(
             if next(budget, None) is None:
                 break
             if digest_of(reader, offset, unit.length) == unit.digest:
-                got = f"those of {other.path.name}"
-                break
+                return other
+    return None
+
+
+def _fault(found: VolumeSet, volume: Volume, other: Volume | None, parts: int) -> Fault:
+    got = f"none of the {parts} parts in it as signed; another archive's volume, perhaps"
     return Fault(
         archive=found.archive,
         volume=volume.path.name,
         expected=f"the archive's bytes from offset {volume.offset} on",
-        got=got,
+        got=got if other is None else f"those of {other.path.name}",
     )

@@ -60,16 +60,17 @@ def described(content: bytes, media_type: str) -> dict[str, object]:
     return {"mediaType": media_type, "digest": str(Digest.of(content)), "size": len(content)}
 
 
-def manifest_of(config: bytes, *layers: bytes) -> bytes:
-    """Write the manifest of an image."""
-    return json.dumps(
-        {
-            "schemaVersion": 2,
-            "mediaType": MANIFEST_TYPE,
-            "config": described(config, CONFIG_TYPE),
-            "layers": [described(layer, LAYER_TYPE) for layer in layers],
-        }
-    ).encode()
+def manifest_of(config: bytes, *layers: bytes, subject: bytes | None = None) -> bytes:
+    """Write the manifest of an image, or of what is about the one whose manifest is ``subject``."""
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST_TYPE,
+        "config": described(config, CONFIG_TYPE),
+        "layers": [described(layer, LAYER_TYPE) for layer in layers],
+    }
+    if subject is not None:
+        manifest["subject"] = described(subject, MANIFEST_TYPE)
+    return json.dumps(manifest).encode()
 
 
 def config_of(*layers: bytes, text: str = "") -> bytes:
@@ -85,12 +86,14 @@ def config_of(*layers: bytes, text: str = "") -> bytes:
     ).encode()
 
 
-def push_image(registry: Registry, name: str, *layers: bytes, text: str = "") -> bytes:
+def push_image(
+    registry: Registry, name: str, *layers: bytes, text: str = "", subject: bytes | None = None
+) -> bytes:
     """Upload an image's blobs, and its manifest under its digest; gives the manifest."""
     config = config_of(*layers, text=text)
     for content in (config, *layers):
         registry.upload(name, blob_of(content), advance=nothing)
-    manifest = manifest_of(config, *layers)
+    manifest = manifest_of(config, *layers, subject=subject)
     registry.put_manifest(name, str(Digest.of(manifest)), MANIFEST_TYPE, manifest)
     return manifest
 

@@ -276,11 +276,9 @@ def test_a_blob_is_served_from_elsewhere_to_who_shows_no_login(client: Client) -
     assert client.ask("GET", headers["Location"])[::2] == (200, b"served")
 
 
-@pytest.mark.parametrize(("status", "after"), [(429, None), (429, "1"), (503, "0")])
-def test_too_many_requests_are_refused_for_a_while(
-    client: Client, status: int, after: str | None
-) -> None:
-    client.front.throttle(2, status=status, retry_after=after)
+@pytest.mark.parametrize("after", [None, "1"])
+def test_too_many_requests_are_refused_for_a_while(client: Client, after: str | None) -> None:
+    client.front.throttle(2, retry_after=after)
     found = [client.ask("GET", "/v2/") for _ in range(3)]
-    assert [each[0] for each in found] == [status, status, 200]
+    assert [each[0] for each in found] == [429, 429, 200]
     assert found[0][1].get("Retry-After") == after

@@ -67,7 +67,8 @@ class Blob:
     ) -> None:
         incoming = self.begin(store, key, parts=parts)
         for span in incoming.missing:
-            incoming.send(span, self.pieces(span), advance)
+            if not incoming.holds(span, self.pieces(span)):
+                incoming.send(span, self.pieces(span), advance)
         incoming.complete()
 
     def begin(self, store: ObjectStore, key: str, *, parts: tuple[Digest, ...] = ()) -> Incoming:
@@ -239,7 +240,7 @@ class ObjectStoreContract:
         left.send(left.missing[0], large.pieces(left.missing[0]), unwatched)
         steps: list[int] = []
         large.send(store, "large", advance=steps.append)
-        assert sum(steps) in {len(b"tail"), large.size}  # the second: where it was proved by MD5
+        assert sum(steps) == len(b"tail")
         assert store.head("large") == StoredObject("large", large.size, s3_checksum(large.parts))
 
     def test_two_who_bring_the_same_object_both_succeed(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,14 +13,20 @@ from typing import Any, ClassVar
 import pytest
 from cryptography.hazmat.primitives import serialization
 
+from bundler.digest import Digest
 from bundler.errors import DeniedError, MalformedError, NotFoundError, WorldError
 from bundler.stores.base import Registry
 from bundler.stores.login import GivenLogin, Login
 from bundler.stores.opening import open_logins, open_registry
-from tests.contract.registry_contract import NOWHERE, RegistryContract, Server, blob_of
+from tests.contract.registry_contract import NOWHERE, RegistryContract, Server, blob_of, push_image
 from tests.contract.scripted_registry import BRIEFLY, serving, told
+from tests.rehearsal import go_build
 from tests.rehearsal import registry as rehearsal
+from tests.rehearsal.faults import Action, Call, Cut, Fault
+from tests.rehearsal.faulty_proxy import faulty_proxy
 from tests.rehearsal.fixtures import need
+from tests.rehearsal.go_programs import REFERRERS
+from tests.rehearsal.referrers_registry import referrers_registry
 from tests.rehearsal.registry import write_identity_token
 
 
@@ -32,7 +42,21 @@ def opened(server: rehearsal.Registry, path: str = "", **other: Any) -> Registry
         "environment": {},
         "patience": BRIEFLY,
     }
-    return open_registry(server.address + path, **known | other)
+    address = other.pop("address", server.address)
+    return open_registry(address + path, **known | other)
+
+
+def cut_once(*, after: int) -> Fault:
+    """Break the first upload off when that many of its bytes went over."""
+    broken: list[Call] = []
+
+    def fault(call: Call) -> Action:
+        if call.operation != "PutBlob" or broken:
+            return None
+        broken.append(call)
+        return Cut(after=after)
+
+    return fault
 
 
 @pytest.fixture(scope="class")
@@ -68,9 +92,53 @@ class TestDebian(_Real):
 class TestDistribution3(_Real):
     kind = "distribution"
 
+    def test_a_layer_that_broke_off_is_gone_on_with(
+        self, real: rehearsal.Registry, name: str
+    ) -> None:
+        content = os.urandom(40 << 20)
+        with faulty_proxy(real) as between:
+            between.fault = cut_once(after=32 << 20)
+            opened(real, address=between.address).upload(
+                name, blob_of(content), advance=lambda _: None
+            )
+            brought = sum(call.forwarded for call in between.calls)
+        assert opened(real).blob_size(name, Digest.of(content)) == len(content)
+        assert brought < 1.2 * len(content)
+
 
 class TestCrane(_Real):
     kind = "crane"
+
+
+@pytest.fixture(scope="class")
+def address() -> Iterator[str]:
+    """Run crane's registry with the referrers API."""
+    need(lambda: str(go_build.find(REFERRERS)))
+    with referrers_registry() as server:
+        yield server
+
+
+class TestCraneWithReferrers(RegistryContract):
+    """Crane's registry once more, with the referrers API that it has only when told so."""
+
+    @pytest.fixture
+    def server(self, address: str) -> Server:
+        def at(path: str) -> Registry:
+            return open_registry(
+                address + path, logins=GivenLogin(), plain_http=True, environment={}
+            )
+
+        return Server(open=at)
+
+    def test_what_has_a_subject_is_listed_as_about_it(
+        self, address: str, registry: Registry, name: str
+    ) -> None:
+        image = push_image(registry, name, b"layer")
+        about = push_image(registry, name, b"{}", subject=image)
+        url = f"http://{address}/v2/{name}/referrers/{Digest.of(image)}"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            listed = json.load(answer)["manifests"]
+        assert [each["digest"] for each in listed] == [str(Digest.of(about))]
 
 
 class TestTlsAndPassword(_Real):
@@ -78,7 +146,8 @@ class TestTlsAndPassword(_Real):
     how: ClassVar[dict[str, Any]] = {"tls": True, "auth": "basic"}
 
     def test_a_private_authority_must_be_named(self, real: rehearsal.Registry) -> None:
-        with pytest.raises(WorldError, match="certificate is not trusted") as caught:
+        named = f"^{re.escape(real.address)}: its certificate is not trusted"
+        with pytest.raises(WorldError, match=named) as caught:
             opened(real, ca=None).manifest("atlas", "1.0.0")
         assert "registry.ca" in told(caught.value)
 
@@ -96,7 +165,8 @@ class TestTlsAndPassword(_Real):
         assert "plainHttp" in told(caught.value)
 
     def test_nobody_in_particular_is_refused(self, real: rehearsal.Registry) -> None:
-        with pytest.raises(DeniedError, match="refused anybody without a login"):
+        named = f"^{re.escape(real.address)}: the registry refused anybody without a login"
+        with pytest.raises(DeniedError, match=named):
             opened(real, logins=GivenLogin()).manifest("atlas", "1.0.0")
 
     def test_a_wrong_password_is_refused_and_not_shown(self, real: rehearsal.Registry) -> None:
@@ -104,6 +174,8 @@ class TestTlsAndPassword(_Real):
         with pytest.raises(DeniedError, match="refused the login ") as caught:
             opened(real, logins=wrong).manifest("atlas", "1.0.0")
         assert f"; login: user {real.username!r} of --registry-user" in str(caught.value)
+        assert "check the password" in str(caught.value.hint)
+        assert "--registry-user NAME" not in str(caught.value.hint)
         assert "not-the-password" not in told(caught.value)
         assert "not-the-password" not in repr(wrong)
 

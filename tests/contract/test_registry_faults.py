@@ -313,8 +313,9 @@ class TestLies:
     def test_a_blob_that_is_called_otherwise(self, scripted: Scripted) -> None:
         other = {"Docker-Content-Digest": str(Digest.of(b"other"))}
         scripted.script = always("PUT", Reply(status=201, headers=other))
-        with pytest.raises(ContentError, match="took it and calls it"):
+        with pytest.raises(ContentError, match="its answer names another digest: ") as caught:
             send(scripted)
+        assert "answers wrongly: ask its operator" in told(caught.value)
 
     @pytest.mark.parametrize("length", ["", "-5", "many", "1e3", "9" * 5000])
     def test_a_size_that_is_none(self, scripted: Scripted, length: str) -> None:
@@ -604,9 +605,7 @@ class TestNobodyThere:
         registry = open_registry(
             "127.0.0.1:9", logins=GivenLogin(), patience=BRIEFLY, environment={}
         )
-        with pytest.raises(
-            WorldError, match=r"127\.0\.0\.1:9/atlas:1\.0\.0: cannot reach"
-        ) as caught:
+        with pytest.raises(WorldError, match=r"^127\.0\.0\.1:9: cannot reach") as caught:
             registry.manifest("atlas", "1.0.0")
         assert "Connection refused (tried 3 times)" in told(caught.value)
 

@@ -57,11 +57,10 @@ def main(argv: Sequence[str]) -> int:
     try:
         with _world(asked.server) as world:
             print(f"{'sweep':12} {'points':>7} {'tried':>7} {'failed':>7} {'seconds':>8}")
-            rows = [_told(row) for row in _rows(world, asked)]
+            rows = [_told(row, asked.server) for row in _rows(world, asked)]
     except RehearsalError as error:
         print(f"faults: {error}", file=sys.stderr)
         return 2
-    _tell_faults(rows, asked.server)
     return 1 if any(row.faults for row in rows) else 0
 
 
@@ -149,20 +148,16 @@ def run_sweep(
     return row
 
 
-def _told(row: Row) -> Row:
+def _told(row: Row, server: str) -> Row:
     print(
         f"{row.sweep:12} {row.points:7} {row.tried:7} {len(row.faults):7} {row.seconds:8.0f}",
         flush=True,
     )
+    for point, faults in sorted(row.faults.items()):
+        command = ["scripts/faults", row.sweep, "--point", point, "--server", server]
+        print(shlex.join(command))
+        print("".join(f"    {fault}\n" for fault in faults), end="", flush=True)
     return row
-
-
-def _tell_faults(rows: Sequence[Row], server: str) -> None:
-    for row in rows:
-        for point, faults in sorted(row.faults.items()):
-            command = ["scripts/faults", row.sweep, "--point", point, "--server", server]
-            print(f"\n{shlex.join(command)}")
-            print("".join(f"    {fault}\n" for fault in faults), end="")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from tests.faults.machine import Ended
 from tests.faults.verdict import WORLD, Attempt
 
 _MIB = 1 << 20
-_CONTENT = 5
+_CONTENT = {3, 5}  # a file that is none of its kind any more, or another one
 _MOST_READS = 3
 
 
@@ -97,7 +97,7 @@ class SourceChanges:
                 _rewrite(path, content)
                 path.chmod(mode)
 
-        return Attempt(world, job, {_CONTENT, WORLD}).faults(harm, lambda place: None)
+        return Attempt(world, job, {*_CONTENT, WORLD}).faults(harm, lambda place: None)
 
 
 def _sources(world: World, job: Job) -> list[str]:

@@ -23,7 +23,9 @@ _CHANGES = (*WRITES, *_NAMING, *_MAKING, *_SIZING, *_SYNCS, "openat", "sendto", 
 _END = "retval=0"
 _REFUSALS = {
     **dict.fromkeys(READS, ("error=EIO", "error=EINTR", _END)),
-    **dict.fromkeys(WRITES, ("error=ENOSPC", "error=EIO", "error=EINTR", "error=ENOSPC+")),
+    **dict.fromkeys(WRITES[1:], ("error=ENOSPC", "error=EIO", "error=EINTR", "error=ENOSPC+")),
+    # Not from then on: nothing could be told on standard error either.
+    WRITES[0]: ("error=ENOSPC", "error=EIO", "error=EINTR"),
     **dict.fromkeys((*_NAMING, *_MAKING), ("error=EIO", "error=ENOSPC")),
     **dict.fromkeys((*_SIZING, *_SYNCS), ("error=EIO",)),
     "openat": ("error=EIO", "error=EMFILE", "error=ENOSPC"),

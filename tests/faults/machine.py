@@ -25,7 +25,7 @@ from tests.rehearsal.errors import RehearsalError
 _ENTRIES = "tests.faults.entries"
 _MOST_SECONDS = 60.0
 _POLL_SECONDS = 0.002
-_STOPPED = re.compile(rb"--- stopped by SIGSTOP ---")
+_STOPPED = re.compile(rb"(\d+) +--- stopped by SIGSTOP ---")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +129,12 @@ class Machine:
     def _watch(self, process: BaseProcess, log: Path, when_stopped: Callable[[], object]) -> None:
         ends, seen = time.monotonic() + _MOST_SECONDS, 0
         while process.is_alive() and time.monotonic() < ends:
-            stops = len(_STOPPED.findall(log.read_bytes())) if log.exists() else 0
-            if stops > seen and process.pid is not None:
-                seen = stops
+            stops = _STOPPED.findall(log.read_bytes()) if log.exists() else []
+            for thread in stops[seen:]:
                 when_stopped()
-                os.kill(process.pid, signal.SIGCONT)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(thread), signal.SIGCONT)
+            seen = len(stops)
             process.join(_POLL_SECONDS)
         _require_ended(process)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,8 @@ from tests.faults.jobs import BUCKET, JOBS, Job, World
 from tests.faults.machine import Machine
 from tests.faults.power import Disk, PowerCuts
 from tests.faults.upload_sweeps import NetworkFaults, UploadKills
-from tests.faults.verdict import Sweep
+from tests.faults.verdict import WORLD, Sweep
+from tests.rehearsal import programs
 from tests.rehearsal.s3 import S3
 
 SECONDS = 2.0
@@ -102,6 +105,13 @@ def test_every_point_of_a_careless_job_is_aimed_at(world: World) -> None:
     assert [point for point in points if "/write/" in point] == [
         f"careless/write/{number}" for number in (1, 2, 3)
     ]
+
+
+def test_the_status_tells_where_standard_error_is_on_a_full_disk(tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "bundler", "split", str(tmp_path), "--media", "1MiB"]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(argv, cwd=programs.ROOT, stderr=full, check=False)
+    assert done.returncode == WORLD
 
 
 CALLS = {

@@ -67,6 +67,12 @@ class Trees:
             if name not in now:
                 yield f"{name}: {what} is gone"
 
+    def without_temporary(self, now: Tree) -> Tree:
+        """Leave out what only a run that did not end well leaves."""
+        return {
+            name: what for name, what in now.items() if name in self.after or not is_temporary(name)
+        }
+
     def faults_of_end(self, now: Tree) -> Iterator[str]:
         """Name what differs from a clean run."""
         for name in sorted({*self.after, *now}):

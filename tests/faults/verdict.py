@@ -10,7 +10,7 @@ from typing import Protocol
 from bundler.errors import ConflictError, WorldError
 from tests.faults.jobs import Job, World
 from tests.faults.machine import Ended
-from tests.faults.trees import Trees, is_temporary
+from tests.faults.trees import Trees
 
 CONFLICT = ConflictError.exit_status
 WORLD = WorldError.exit_status
@@ -73,8 +73,8 @@ class Attempt:
         yield from trees.faults_of_stop(now)
         if ended.status == 0:
             # What could not be removed, on a disk that fails, is the next run's to remove.
-            named = {name: what for name, what in now.items() if not is_temporary(name)}
-            yield from (f"after a success: {fault}" for fault in trees.faults_of_end(named))
+            found = trees.faults_of_end(trees.without_temporary(now))
+            yield from (f"after a success: {fault}" for fault in found)
         mend(place)
         again = self.world.machine.run(self.world.run(self.job, place))
         if again.status and not (self.job.once and again.status == CONFLICT):

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from bundler.build import lock_release
 from bundler.errors import CheckError, MalformedError
+from bundler.tools.helm import Helm
+from bundler.tools.skopeo import Skopeo
 from tests.integration.building import build, refused, spec_path, tools
-from tests.integration.release_inputs import edit_spec
+from tests.integration.release_inputs import edit_spec, load_spec
 
 __all__ = ["spec_path", "tools"]
 
@@ -168,6 +171,8 @@ def test_an_image_that_the_chart_wants_has_to_be_in_the_release(
     edit_spec(spec_path, "name: public-docs", "name: other-docs")
     error = refused(spec_path, tmp_path / "out", MalformedError)
     assert "docs.image.name: the release has no image 'public-docs'" in str(error)
+    with pytest.raises(MalformedError, match="the release has no image 'public-docs'"):
+        lock_release(spec_path, load_spec(spec_path), images=Skopeo(), charts=Helm())
 
 
 @pytest.mark.parametrize("name", [".env", "templates/.hidden.yaml"])

@@ -90,6 +90,16 @@ def test_what_could_run_code_comes_in_only_by_name_and_reason(
     assert any("allowed: the tokenizer reads it" in note for note in notes)
 
 
+def test_all_that_could_run_code_is_named_at_once(model: Path) -> None:
+    for name in (".hid", "a.pkl", "b.sh"):
+        (model / name).write_bytes(b"x")
+    with pytest.raises(MalformedError) as caught:
+        read(model, Allowance(path="b.sh", reason="not run"))
+    first, second = str(caught.value).splitlines()
+    assert ".hid: expected no hidden file" in first
+    assert "a.pkl: expected no pickle" in second
+
+
 def test_allowing_what_is_not_there_is_refused(model: Path) -> None:
     with pytest.raises(MalformedError, match=r"allows 'old\.bin', which is not there"):
         read(model, Allowance(path="old.bin", reason="x"))
@@ -225,5 +235,5 @@ def test_weights_and_configuration_have_to_lie_at_the_top(
 
 
 def test_a_checkpoint_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match="nowhere: expected a directory"):
+    with pytest.raises(MalformedError, match="nowhere: expected a directory"):
         read_checkpoint(CheckpointSpec(name="t", root="t", source="nowhere"), tmp_path, ignore)

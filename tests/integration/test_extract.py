@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from bundler.errors import (
     UntrustedError,
     WorldError,
 )
-from bundler.events import Event, Noted
+from bundler.events import Advanced, Event, Finished, Noted, Started
 from bundler.extract import Extracted, extract
 from bundler.release import open_release
 from bundler.signing.keys import new_key_pair, read_private_key
@@ -258,6 +259,33 @@ def test_others_files_are_left_alone_and_named(release: Path, destination: Path)
     extract(release / TINY, destination, KEYS, now=NOW, emit=told.append)
     assert (destination / "mine.txt").read_bytes() == b"mine"
     assert any(isinstance(event, Noted) and "mine.txt" in event.text for event in told)
+
+
+def test_small_files_are_told_as_one_and_every_image_by_name(
+    release: Path, destination: Path
+) -> None:
+    told: list[Event] = []
+    extract(release, destination, KEYS, now=NOW, only=BUNDLE, emit=told.append)
+    bundle = open_release(release, KEYS).manifest.bundle
+    images = [file.path for file in bundle.files if file.path.endswith(".tar")]
+    small = [file for file in bundle.files if file.path not in images]
+    begun = {event.item: event.total for event in told if isinstance(event, Started)}
+    assert images
+    assert len(small) > 1
+    summed = f"{len(small)} small files"
+    assert begun.keys() == {*images, summed}
+    assert begun[summed] == sum(file.size for file in small)
+    done = [event.item for event in told if isinstance(event, Finished)]
+    assert sorted(done) == sorted(begun)
+    steps = Counter[str]()
+    for event in told:
+        if isinstance(event, Advanced):
+            steps[event.item] += event.step
+    assert steps == begun
+    (destination / small[0].path).unlink()
+    told.clear()
+    extract(release, destination, KEYS, now=NOW, only=BUNDLE, emit=told.append)
+    assert Finished(small[0].path) in told
 
 
 @pytest.fixture

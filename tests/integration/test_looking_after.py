@@ -38,6 +38,7 @@ from tests.rehearsal.s3 import S3
 
 BUNDLE = Path(sys.prefix, "bin", "bundle")
 _SECONDS = 120
+_COPIES = 30
 # Answers like helm of a release whose values are in a file beside it.
 _HELM = """#!/bin/sh
 case "$1" in
@@ -313,21 +314,32 @@ def test_a_multipart_object_is_compared_by_its_composite(
     assert ("checkpoint file", "different", key) in subjects(told)
 
 
-def old_checkpoint(site: Site) -> list[str]:
-    """Put a checkpoint there that is of no release."""
-    keys = [f"llm/checkpoints/gone/0123456789abcdef/{number:04}" for number in range(60)]
-    for key in keys:
-        site.store.put(key, b"x")
-    return keys
+def old_copies(site: Site) -> list[str]:
+    """Put copies of a checkpoint there, below keys of models that are no longer served."""
+    id16 = site.release.manifest.checkpoint("laguna_1").identity.id16
+    contents = {
+        f"llm/checkpoints/gone-{number}/{id16}/{path}": content
+        for number in range(_COPIES)
+        for path, content in SMALL.checkpoints["laguna_1"].items()
+    }
+    for key, content in contents.items():
+        site.store.put(key, content)
+    return list(contents)
 
 
 def test_prune_shows_first_and_deletes_with_yes_only(site: Site) -> None:
     site.answer_like_helm()
-    old, before = old_checkpoint(site), site.keys()
+    old = old_copies(site)
+    foreign = f"{old[0].rpartition('/')[0]}/our-own-eval.json"
+    site.store.put(foreign, b"theirs")
+    before = site.keys()
     arguments = ("prune", *site.key_option(), "--older-than", "0s")
     time.sleep(1.1)  # the server counts whole seconds
     told = site.bundle(*arguments, check=10)
-    assert [item["thing"] for item in told["plan"]["going"]] == ["checkpoint"]
+    going = told["plan"]["going"]
+    assert [item["thing"] for item in going] == ["checkpoint"] * _COPIES
+    assert {key for item in going for key in item["objects"]} == set(old)
+    assert told["plan"]["foreign"] == [foreign]
     assert told["done"] is None
     assert "give --yes" in told["said"]
     assert site.keys() == before
@@ -341,7 +353,8 @@ def test_prune_shows_first_and_deletes_with_yes_only(site: Site) -> None:
 @pytest.mark.parametrize(("answer", "status"), [(b"n\n", 10), (b"y\n", 0)])
 def test_prune_asks_whoever_sits_there(site: Site, answer: bytes, status: int) -> None:
     site.answer_like_helm()
-    old, before = old_checkpoint(site), site.keys()
+    site.store.put("llm/checkpoints/run/0123456789abcdef/step1.pt", b"w")
+    old, before = old_copies(site), site.keys()
     time.sleep(1.1)
     argv = [str(BUNDLE), "prune", "--target", "target.yaml", *site.key_option()]
     ours, theirs = os.openpty()
@@ -359,11 +372,13 @@ def test_prune_asks_whoever_sits_there(site: Site, answer: bytes, status: int) -
     os.close(theirs)
     assert done.returncode == status, done.stderr
     assert b"- checkpoint s3://" in done.stderr
+    assert f"    {old[0]}\n".encode() in done.stderr
+    assert b"    llm/checkpoints/run/0123456789abcdef/ (1 objects, 1 B)\n" in done.stderr
     assert site.keys() == (before if status else before - set(old))
 
 
 def test_prune_deletes_nothing_where_the_cluster_cannot_be_asked(site: Site) -> None:
-    old_checkpoint(site)
+    old_copies(site)
     before = site.keys()
     told = site.bundle("prune", *site.key_option(), "--older-than", "0s", "--yes", check=9)
     assert "nobody can say what is deployed" in told["error"]
@@ -373,7 +388,7 @@ def test_prune_deletes_nothing_where_the_cluster_cannot_be_asked(site: Site) -> 
 
 def test_prune_goes_on_after_a_kill(site: Site) -> None:
     site.answer_like_helm()
-    old, before = old_checkpoint(site), site.keys()
+    old, before = old_copies(site), site.keys()
     time.sleep(1.1)
     argv = [str(BUNDLE), "prune", "--target", "target.yaml", *site.key_option()]
     with proxy(site.s3) as between:

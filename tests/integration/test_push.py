@@ -6,6 +6,7 @@ import http.client
 import logging
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -20,11 +21,13 @@ from typing import Any
 
 import pytest
 
+from bundler.archive.bundle import Entry, write_bundle
 from bundler.blob_content import BlobContent
 from bundler.cli.registry import open_target_registry
 from bundler.digest import Digest
 from bundler.errors import CheckError, ConflictError, ContentError, WorldError
 from bundler.events import Advanced, Event, Finished, Noted, Started
+from bundler.publish.content import read_images
 from bundler.publish.images import load, plan_images, require_images
 from bundler.publish.plan import State
 from bundler.publish.push import PushOptions, push_images
@@ -40,9 +43,9 @@ from bundler.stores.opening import open_registry
 from bundler.target import RegistryTarget
 from tests.pushable import Pushable, make_pushable
 from tests.rehearsal import registry as servers
-from tests.rehearsal.faults import Call, Stall
+from tests.rehearsal.faults import Answer, Call, Stall
 from tests.rehearsal.faulty_proxy import FaultyProxy, faulty_proxy
-from tests.small_release import noise
+from tests.small_release import MTIME, noise
 
 BASE, MIDDLE, OWN = noise(700_001, 1), noise(300_000, 2), noise(50_000, 3)
 OTHER, THIRD = noise(60_000, 4), noise(70_000, 5)
@@ -268,6 +271,58 @@ def test_with_a_wrong_byte_in_the_bundle_nothing_is_tagged(
     assert state(registry, three) == whole(three)
 
 
+def misnamed(release: Pushable, tmp_path: Path, digest: Digest) -> Pushable:
+    """Build a release whose first image has a blob with other bytes than its name says."""
+    directory, entries = tmp_path / "misnamed", list[Entry]()
+    directory.mkdir()
+    with release.open() as files:
+        for image in release.images:
+            archive = tmp_path / f"{len(entries)}.tar"
+            files.extract(files.archive_of(image), archive)
+            entries.append(Entry(image.tag.archive_path, archive))
+        flip(tmp_path / "0.tar", files.image_tree(release.images[0]).offsets[digest])
+    bundle = write_bundle(
+        directory / release.bundle.archive,
+        root=release.bundle.root,
+        entries=sorted(entries, key=lambda entry: entry.path),
+        mtime=MTIME,
+    )
+    return replace(release, directory=directory, bundle=bundle)
+
+
+@pytest.mark.parametrize("rehash", [False, True])
+def test_a_layer_that_was_signed_wrong_is_the_vendors_to_mend(
+    registry: servers.Registry, place: str, three: Pushable, tmp_path: Path, rehash: bool
+) -> None:
+    wrong, store = misnamed(three, tmp_path, Digest.of(OWN)), opened(registry.address, place)
+    with pytest.raises(ContentError, match="is not what its name says") as caught:
+        push(store, wrong, options=PushOptions(rehash=rehash))
+    assert f"containers/one__1.0.tar is as signed, and its blob {layer(OWN)}" in str(caught.value)
+    assert "the vendor must build this release again" in str(caught.value.hint)
+    assert "nothing was tagged" in str(caught.value.hint)
+    for image in three.images:
+        assert store.manifest(image.tag.name, image.tag.tag) is None
+
+
+def test_to_read_first_finds_layers_that_were_signed_wrong(three: Pushable, tmp_path: Path) -> None:
+    wrong = misnamed(three, tmp_path, Digest.of(OWN))
+    with wrong.open() as files:
+        read = read_images(files, wrong.images, wrong.bundle.archive, lambda _: None)
+    [text] = read.misnamed
+    assert f"one__1.0.tar is as signed, and its blob {layer(OWN)} is not what its name" in text
+    assert not read.faults
+
+
+def test_to_read_first_tells_damage_from_what_was_signed_wrong(
+    three: Pushable, tmp_path: Path
+) -> None:
+    broken = damaged(three, tmp_path, Digest.of(OWN))
+    with broken.open() as files:
+        read = read_images(files, broken.images, broken.bundle.archive, lambda _: None)
+    assert [fault.path for fault in read.faults] == ["containers/one__1.0.tar"]
+    assert not read.misnamed
+
+
 def test_a_limit_holds_for_all_images_together(
     counted: FaultyProxy, place: str, three: Pushable
 ) -> None:
@@ -303,6 +358,18 @@ def test_bytes_that_change_on_the_way_are_not_blamed_on_the_bundle(
     garbling: Any = Garbling(opened(registry.address, place), 0)
     with pytest.raises(ContentError, match="itself is as signed"):
         push(garbling, three)
+
+
+def test_an_answer_that_names_another_digest_is_not_blamed_on_the_way(
+    counted: FaultyProxy, place: str, three: Pushable
+) -> None:
+    other = {"Docker-Content-Digest": layer(b"other")}
+    counted.fault = lambda call: Answer(201, other) if call.operation == "PutBlob" else None
+    with pytest.raises(ContentError, match="its answer names another digest") as caught:
+        push(opened(counted.address, place), three)
+    assert "itself is as signed" in str(caught.value)
+    assert "nothing was tagged; the registry, or a proxy before it" in str(caught.value.hint)
+    assert "on their way" not in str(caught.value.hint)
 
 
 def test_a_tag_that_names_something_else_stops_everything(
@@ -533,12 +600,15 @@ def test_without_read_back_a_rotten_blob_passes_and_with_it_nothing_is_tagged(
         digest = Digest.of(BASE)
         [data] = server.storage.rglob(f"{digest.hex}/data")
         flip(data, 350_000)
-        with pytest.raises(ContentError, match=f"expected blob {digest} at the registry, got"):
-            push(registry, three, options=PushOptions(read_back=True))
+        named = f"^r.local/.*: expected blob {digest} at the registry, got"
+        with pytest.raises(ContentError, match=named):
+            push(registry, three, options=PushOptions(read_back=True), host="r.local")
         for image in three.images:
             assert registry.manifest(image.tag.name, image.tag.tag) is None
         flip(data, 350_000)
-        push(registry, three, options=PushOptions(read_back=True))
+        events: list[Event] = []
+        push(registry, three, options=PushOptions(read_back=True), emit=events.append)
+        assert "4 images at the registry: were read back, and as signed" in noted(events)
         assert state(registry, three) == whole(three)
 
 
@@ -732,10 +802,11 @@ def test_an_image_that_vanished_is_named(
 ) -> None:
     server = opened(registry.address, place)
     push(server, three)
-    require_images(server, three.images)
+    require_images(server, three.images, registry.address)
     moved = replace(three.images[0], tag=ImageTag("one", "2.0"))
-    with pytest.raises(CheckError, match="got nothing"):
-        require_images(server, [moved])
+    named = f"^{re.escape(registry.address)}/one:2.0: expected .*, got nothing"
+    with pytest.raises(CheckError, match=named):
+        require_images(server, [moved], registry.address)
 
 
 _PUSHER = """

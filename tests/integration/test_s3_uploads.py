@@ -14,17 +14,20 @@ from typing import Any
 import boto3
 import pytest
 
-from bundler.errors import WorldError
-from bundler.events import Event, Noted, Started
+from bundler.digest import Digest
+from bundler.errors import ConflictError, WorldError
+from bundler.events import Advanced, Event, Noted, Started
 from bundler.object_settings import ObjectSettings
 from bundler.parts import SMALLEST_PART, s3_checksum
 from bundler.publish.plan import State
+from bundler.publish.rate_limit import RateLimit
+from bundler.publish.status import Standing, judge_object
 from bundler.publish.upload import UploadOptions
 from bundler.reference import S3Prefix
 from bundler.stores.base import Incoming, ObjectStore
 from bundler.stores.opening import open_bucket
 from bundler.stores.retry import Patience
-from tests.integration.s3_proxy import Answer, Call, Pass, Proxy, proxy
+from tests.integration.s3_proxy import Answer, Call, Fault, Pass, Proxy, proxy, refusal
 from tests.integration.uploading import PARTS, Cargo, make_cargo, upload, upload_elsewhere
 from tests.rehearsal.fixtures import need
 from tests.rehearsal.minio import KMS_KEY
@@ -125,10 +128,10 @@ def of_minio(minio: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     yield from _bucket(minio, monkeypatch)
 
 
-def require_whole(bucket: Bucket, cargo: Cargo) -> None:
-    """Hold what is there against what was signed."""
+def require_whole(bucket: Bucket, cargo: Cargo, *names: str) -> None:
+    """Hold what is there, all or these files, against what was signed."""
     store = bucket.open()
-    for file in cargo.checkpoint.files:
+    for file in (file for file in cargo.checkpoint.files if not names or file.path in names):
         found = store.head(bucket.place.key(file.path))
         assert found is not None
         assert (found.size, found.checksum) == (file.size, s3_checksum(file.parts))
@@ -240,6 +243,7 @@ def test_parts_that_another_publisher_brings_are_not_sent_by_us(
     assert [text for text in notes if "1 parts came from elsewhere" in text]
 
 
+ENCRYPTED = ObjectSettings(kms_key=KMS_KEY)
 SETTINGS = ObjectSettings(
     kms_key=KMS_KEY, storage_class="REDUCED_REDUNDANCY", tags={"team": "llm + co/a=b", "empty": ""}
 )
@@ -282,28 +286,198 @@ def test_a_server_that_does_not_encrypt_as_it_was_told_is_refused(
 
     def make() -> None:
         if large:
-            bring(cargo, begin(cargo, of_minio, store, []), 1)
+            bring(cargo, begin(cargo, of_minio, store, []), 1, 2, 3)
         else:
             store.put("small", b"1")
 
-    with pytest.raises(WorldError, match=f"to encrypt it with the KMS key {KMS_KEY}, got nothing"):
-        make()
-    assert of_minio.parts_sent() == large
+    for _ in range(2):  # what the first left is not there, nor taken for right
+        with pytest.raises(WorldError, match=f"with the KMS key {KMS_KEY}, got nothing"):
+            make()
+        assert list(store.list("")) == []
+    assert of_minio.parts_sent() == 2 * large
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_server_that_encrypts_with_another_key_is_refused(
+    of_minio: Bucket, cargo: Cargo, large: bool
+) -> None:
+    def other(call: Call, ask: Pass) -> Answer:
+        answer = ask()
+        key = "arn:aws:kms:us-east-1:1:key/another"
+        headers = {k: key if "kms-key-id" in k.lower() else v for k, v in answer.headers.items()}
+        return Answer(answer.status, headers, answer.body)
+
+    of_minio.between.fault = other
+    store = of_minio.open(SETTINGS)
+    incoming = begin(cargo, of_minio, store, [])
+    with pytest.raises(WorldError, match="got aws:kms arn:aws:kms:us-east-1:1:key/another"):
+        _ = bring(cargo, incoming, 1) if large else store.put("small", b"1")
+    assert list(store.list("")) == []
+
+
+def test_an_upload_that_was_begun_without_the_key_is_not_completed(
+    of_minio: Bucket, cargo: Cargo
+) -> None:
+    bring(cargo, begin(cargo, of_minio, of_minio.open(), []), 1, 2, 3)
+    times = iter(range(0, 10_000, 60))
+    notes: list[str] = []
+    hasty = of_minio.open(ENCRYPTED, patience=Patience(clock=lambda: next(times)))
+    ours = begin(cargo, of_minio, hasty, notes)
+    with pytest.raises(WorldError, match="got nothing"):
+        bring(cargo, ours, 1, 2, 3)
+    assert not [text for text in notes if "another publisher" in text]
+    assert list(of_minio.open().list("")) == []
+
+
+def test_two_publishers_with_a_key_may_send_the_same_parts(of_minio: Bucket, cargo: Cargo) -> None:
+    ours, theirs = (begin(cargo, of_minio, of_minio.open(ENCRYPTED), []) for _ in range(2))
+    for number, first, last in [(1, ours, theirs), (2, theirs, ours), (3, ours, theirs)]:
+        bring(cargo, first, number)
+        bring(cargo, last, number)
+    assert of_minio.parts_sent() == 2 * PARTS
+    ours.complete()
+    theirs.complete()
+    require_whole(of_minio, cargo, "model.safetensors")
+
+
+def _as_aws(upload_id: str) -> Fault:
+    """Tell of no algorithm where there is none, and take no checksums for such an upload."""
+
+    def answer(call: Call, ask: Pass) -> Answer:
+        if call.operation == "UploadPart" and call.query["uploadId"] == upload_id:
+            return refusal(400, "InvalidRequest", "expected checksum Type: null, actual: sha256")
+        given = ask()
+        body = re.sub(rb"<(Checksum(?:Algorithm|Type))></\1>", b"", given.body)
+        return Answer(given.status, given.headers, body)
+
+    return answer
+
+
+def test_an_upload_that_was_begun_without_checksums_is_left_alone(
+    of_minio: Bucket, cargo: Cargo
+) -> None:
+    key = of_minio.place.key("model.safetensors")
+    where = {"Bucket": of_minio.place.bucket, "Key": key}
+    theirs = of_minio.client().create_multipart_upload(**where)["UploadId"]
+    of_minio.client().upload_part(
+        **where, UploadId=theirs, PartNumber=1, Body=b"\x01" * SMALLEST_PART
+    )
+    of_minio.between.fault = _as_aws(theirs)
+    ours = begin(cargo, of_minio, of_minio.open(), [])
+    bring(cargo, ours, 1, 2, 3)
+    ours.complete()
+    assert of_minio.unfinished() == [theirs]
+    assert [item.key for item in of_minio.open().list("")] == [key]
+
+
+def test_an_upload_of_another_storage_class_is_left_alone(of_minio: Bucket, cargo: Cargo) -> None:
+    of_minio.between.fault = _listing_classes(of_minio)
+    one = begin(cargo, of_minio, of_minio.open(), [])
+    bring(cargo, one, 1, 2)
+    rare = ObjectSettings(storage_class="REDUCED_REDUNDANCY")
+    notes: list[str] = []
+    two = begin(cargo, of_minio, of_minio.open(rare), notes)
+    assert (len(one.missing), len(two.missing), notes) == (1, PARTS, [])
+    bring(cargo, two, 1)
+    assert len(begin(cargo, of_minio, of_minio.open(rare), notes).missing) == PARTS - 1
+
+
+def _listing_classes(bucket: Bucket) -> Fault:
+    """List what each upload was begun with, as AWS does; this server names one class for all."""
+    classes: dict[str, bytes] = {}
+
+    def answer(call: Call, ask: Pass) -> Answer:
+        given = ask()
+        if call.operation == "CreateMultipartUpload":
+            [upload_id] = re.findall(rb"<UploadId>(.*?)</UploadId>", given.body)
+            asked = {name.lower(): value for name, value in call.headers.items()}
+            classes[upload_id.decode()] = asked.get("x-amz-storage-class", "STANDARD").encode()
+        if call.operation != "ListParts":
+            return given
+        shown = b"<StorageClass>" + classes[call.query["uploadId"]] + b"<"
+        body = re.sub(b"<StorageClass>[^<]*<", shown, given.body)
+        return Answer(given.status, given.headers, body)
+
+    return answer
+
+
+def test_it_is_told_that_an_older_upload_keeps_its_tags_and_class(
+    of_minio: Bucket, cargo: Cargo
+) -> None:
+    bring(cargo, begin(cargo, of_minio, of_minio.open(), []), 1)
+    notes: list[str] = []
+    asked = ObjectSettings(storage_class="REDUCED_REDUNDANCY", tags={"team": "llm"})
+    begin(cargo, of_minio, of_minio.open(asked), notes)
+    assert "keeps the tags and storage class it was begun with" in notes[0]
+    assert len(of_minio.unfinished()) == 1
 
 
 def test_with_a_kms_key_no_etag_is_taken_for_an_md5(of_minio: Bucket, cargo: Cargo) -> None:
-    def hide(call: Call, ask: Pass) -> Answer:
-        answer = ask()
-        body = re.sub(b"<ChecksumSHA256>.*?</ChecksumSHA256>", b"", answer.body)
-        return Answer(answer.status, answer.headers, body)
-
-    of_minio.between.fault = hide
+    of_minio.between.fault = _hide_checksums
     bring(cargo, begin(cargo, of_minio, of_minio.open(SETTINGS), []), 1)
     of_minio.between.calls.clear()
     ours = begin(cargo, of_minio, of_minio.open(SETTINGS), [])
     bring(cargo, ours, 1, 2, 3)
     ours.complete()
     assert of_minio.parts_sent() == PARTS
+
+
+def test_the_same_bytes_that_somebody_cut_elsewhere_are_present(
+    of_minio: Bucket, cargo: Cargo
+) -> None:
+    """As many parts as ours, and yet another checksum."""
+    [file] = [file for file in cargo.checkpoint.files if len(file.parts) == PARTS]
+    where = {"Bucket": of_minio.place.bucket, "Key": of_minio.place.key(file.path)}
+    content = b"\x01" * SMALLEST_PART + b"\x02" * SMALLEST_PART + b"tail"
+    _put_in_parts(of_minio, where, content, size=60 << 20)
+    store = of_minio.open()
+    found = store.head(where["Key"])
+    assert found is not None
+    assert found.checksum != s3_checksum(file.parts)
+    assert str(found.checksum).endswith(f"-{PARTS}")
+    assert judge_object("k", file, found, group="g").standing is Standing.UNPROVEN
+    plan = upload(cargo, store, of_minio.place)
+    [step] = [step for step in plan.steps if step.name == where["Key"]]
+    assert step.state is State.PRESENT
+    assert begin(cargo, of_minio, store, []).missing == ()
+    other = (*file.parts[:-1], Digest.of(b"liat"))
+    with pytest.raises(ConflictError):
+        store.begin(where["Key"], size=file.size, parts=other)
+
+
+def _put_in_parts(bucket: Bucket, where: dict[str, str], content: bytes, *, size: int) -> None:
+    client = bucket.client()
+    upload_id = client.create_multipart_upload(**where, ChecksumAlgorithm="SHA256")["UploadId"]
+    parts = []
+    for number, offset in enumerate(range(0, len(content), size), 1):
+        part = content[offset : offset + size]
+        sent = {"PartNumber": number, "ChecksumSHA256": Digest.of(part).base64}
+        done = client.upload_part(**where, UploadId=upload_id, Body=part, **sent)
+        parts.append({**sent, "ETag": done["ETag"]})
+    client.complete_multipart_upload(**where, UploadId=upload_id, MultipartUpload={"Parts": parts})
+
+
+def _hide_checksums(call: Call, ask: Pass) -> Answer:
+    answer = ask()
+    body = re.sub(b"<ChecksumSHA256>.*?</ChecksumSHA256>", b"", answer.body)
+    return Answer(answer.status, answer.headers, body)
+
+
+def test_what_is_proved_by_md5_is_not_held_to_the_rate(of_minio: Bucket, cargo: Cargo) -> None:
+    class Watched(RateLimit):
+        def paced(self, piece: memoryview) -> Iterator[memoryview]:
+            paced.append(len(piece))
+            return iter((piece,))
+
+    paced: list[int] = []
+    of_minio.between.fault = _hide_checksums
+    bring(cargo, begin(cargo, of_minio, of_minio.open(), []), 1, 2)
+    options = UploadOptions(limit=Watched(1))
+    upload(cargo, of_minio.open(), of_minio.place, options=options, emit=of_minio.events.append)
+    assert of_minio.parts_sent() == PARTS
+    assert 0 < sum(paced) < SMALLEST_PART
+    told = [event.step for event in of_minio.events if isinstance(event, Advanced)]
+    assert sum(told) == sum(file.size for file in cargo.checkpoint.files)
 
 
 def test_a_wrong_part_is_named_with_its_archive_and_offset_and_nothing_is_completed(

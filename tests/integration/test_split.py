@@ -14,15 +14,17 @@ from pathlib import Path
 
 import pytest
 
+from bundler.archive.files import RandomReader
+from bundler.archive.zstd_cutting import cut_compressed, require_fit_compressed
 from bundler.errors import ConflictError, ContentError, MalformedError, UntrustedError, WorldError
-from bundler.events import Event, Noted
+from bundler.events import Event, Noted, ignore
 from bundler.release import open_release
 from bundler.sign import sign_release
-from bundler.signing.keys import new_key_pair, read_private_key
+from bundler.signing.keys import PublicKey, new_key_pair, read_private_key
 from bundler.split import MEDIA, split_release
 from bundler.verify import verify_path
 from tests.conftest import missing
-from tests.small_release import make_release
+from tests.small_release import make_checkpoint, make_release, noise
 from tests.volume_sets import (
     BUNDLE,
     COMPRESSED_BYTES,
@@ -203,14 +205,76 @@ def test_the_original_goes_only_when_its_volumes_are_proven(
     remove()  # and once more, with nothing left to remove
 
 
-def test_too_many_volumes_are_refused(release: Path, tmp_path: Path) -> None:
-    with pytest.raises(MalformedError, match="at most 999 volumes"):
-        split_release(release, volume_bytes=100, out=tmp_path)
+def test_all_archives_are_judged_before_the_first_byte_is_written(release: Path) -> None:
+    # The bundle, which comes first, could be cut so, and an archive behind it could not.
+    bundle, checkpoint = ((release / name).stat().st_size for name in (BUNDLE, TINY))
+    limit = checkpoint // 1000
+    assert bundle // limit < 900
+    with pytest.raises(MalformedError, match=f"{TINY}: expected at most 999 volumes"):
+        split_release(release, volume_bytes=limit)
+    assert not [*release.glob(".*"), *release.glob("*-of-*")]
+    (release / TINY).write_bytes((release / TINY).read_bytes()[:-1])
+    before = digests(release)
+    with pytest.raises(ContentError, match=f"{TINY}: expected {checkpoint} bytes"):
+        split_release(release, volume_bytes=VOLUME_BYTES)
+    assert digests(release) == before
+    assert not list(release.glob(".*"))
 
 
-def test_a_volume_too_small_for_a_frame_is_refused(release: Path, tmp_path: Path) -> None:
-    with pytest.raises(MalformedError, match="expected volumes that hold a frame of"):
-        split_release(release, volume_bytes=20_000, out=tmp_path, compress=True)
+def test_compressed_volumes_are_refused_where_one_might_be_too_small(release: Path) -> None:
+    before = digests(release)
+    with pytest.raises(MalformedError, match="expected volumes of at least 50"):
+        split_release(release, volume_bytes=50_000, compress=True)
+    assert digests(release) == before
+    assert not list(release.glob(".*"))
+
+
+def test_compressed_volumes_are_refused_where_there_might_be_too_many(tmp_path: Path) -> None:
+    files = {f"{number}.bin": noise(900, number) for number in range(1100)}
+    checkpoint = make_checkpoint(tmp_path, tmp_path / "files", "many", "many", files)
+    with pytest.raises(MalformedError, match=r"expected at most 999 volumes, got 1\d\d\d"):
+        require_fit_compressed(checkpoint, 2000)
+    require_fit_compressed(checkpoint, 20_000)
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_a_run_that_fails_leaves_nothing_of_its_own(release: Path, compress: bool) -> None:
+    damage(release / TINY, -1)
+    before = digests(release)
+    limit = COMPRESSED_BYTES if compress else VOLUME_BYTES
+    with pytest.raises(ContentError, match=TINY):
+        split_release(release, volume_bytes=limit, compress=compress)
+    assert not list(release.glob(".*"))
+    assert not volumes_of(release, TINY)
+    (release / f".{TINY}.split").mkdir()
+    (release / f".{TINY}.split" / "001").write_bytes(b"of a run that was stopped")
+    with pytest.raises(ContentError, match=TINY):
+        split_release(release, volume_bytes=limit, compress=compress)
+    assert list((release / f".{TINY}.split").iterdir())  # what we did not make is not ours to lose
+    split_release(release, volume_bytes=MEDIA["dvd"])
+    assert not list(release.glob(".*"))
+    assert digests(release).items() >= before.items()
+
+
+def test_a_place_for_volumes_is_made(release: Path, tmp_path: Path) -> None:
+    out = tmp_path / "not" / "there"
+    split_release(release, volume_bytes=VOLUME_BYTES, out=out)
+    assert volumes_of(out, TINY)
+    command = [sys.executable, "-m", "bundler", "split", release, "--media", "dvd", "-o"]
+    subprocess.run([*map(str, command), str(tmp_path / "new")], check=True)
+    assert (tmp_path / "new").is_dir()
+
+
+@pytest.mark.parametrize(("keys", "told"), [(KEYS, "as signed"), ((), "as MANIFEST.json says")])
+def test_what_a_removed_original_was_compared_with_is_told(
+    release: Path, keys: list[PublicKey], told: str
+) -> None:
+    events: list[Event] = []
+    split_release(
+        release, volume_bytes=VOLUME_BYTES, remove_original=True, keys=keys, emit=events.append
+    )
+    notes = [event.text for event in events if isinstance(event, Noted)]
+    assert f"{TINY}: removed; its volumes were read again and are {told}" in notes
 
 
 @pytest.fixture
@@ -326,12 +390,14 @@ def test_two_at_once_do_not_meddle_with_each_other(tmp_path: Path) -> None:
 
 
 def test_compressed_volumes_of_the_bundle(tmp_path: Path) -> None:
+    # By hand: nobody splits a bundle that a volume holds, and another is too large for a test.
     release = tmp_path / "release"
-    make_release(release)
+    manifest = make_release(release)
     sign_release(release, KEY)
     out = tmp_path / "out"
     out.mkdir()
-    split_release(release, volume_bytes=15_000, out=out, compress=True)
-    assert [path.name for path in out.glob("*.zst")] == [f"{BUNDLE}.001-of-001.zst"]
+    with RandomReader(release / BUNDLE) as source:
+        [path] = cut_compressed(source, manifest.bundle, out, volume_bytes=15_000, emit=ignore)
+    path.rename(out / f"{BUNDLE}.001-of-001.zst")
     (release / BUNDLE).unlink()
     assert verify_path(release, KEYS, now=NOW, elsewhere=[out])

@@ -21,6 +21,7 @@ from bundler.publish.plan import Kind, Plan, State, Step
 from bundler.publish.upload import Upload
 from bundler.reference import S3Prefix
 from bundler.release import open_release
+from bundler.split import split_release
 from bundler.verify import Report, verify_path
 from tests.conftest import missing
 from tests.memory_store import MemoryStore
@@ -132,6 +133,33 @@ def test_swapped_volumes_are_named_with_whose_bytes_they_hold(plain: Path, site:
         f"{TINY}, in {first.name}: expected the archive's bytes from offset 0 on, got "
         in "\n".join(lines(report))
     )
+
+
+def test_a_flipped_byte_is_one_fault_though_its_part_is_the_only_one_in_the_volume(
+    plain: Path, site: Path
+) -> None:
+    volume = next(
+        path for path in volumes_of(plain, TINY) if FILES["vocab.txt"] in path.read_bytes()
+    )
+    content = volume.read_bytes()
+    volume.write_bytes(content.replace(b"a b c", b"a b d", 1))
+    [line] = lines(verify(site, plain, only=TINY))
+    assert line.startswith(f"{TINY}: vocab.txt, part 1, from offset ")
+    assert f"in {volume.name}: expected sha256:" in line
+
+
+def test_a_volume_of_another_archive_is_told_as_such(
+    release: Path, site: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "large").mkdir()
+    split_release(release, volume_bytes=40_000, out=tmp_path / "large")
+    volume = volumes_of(tmp_path / "large", TINY)[0]
+    volume.write_bytes(bytes(volume.stat().st_size))
+    report = verify(site, tmp_path / "large", only=TINY)
+    assert (
+        f"{TINY}, in {volume.name}: expected the archive's bytes from offset 0 on, got none of "
+        "the 2 parts in it as signed; another archive's volume, perhaps"
+    ) in lines(report)
 
 
 def test_all_that_is_wrong_is_told_at_once(plain: Path, site: Path, tmp_path: Path) -> None:

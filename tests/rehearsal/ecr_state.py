@@ -132,7 +132,7 @@ class EcrFront:
     breaks: list[int] = field(default_factory=list)
     _referenced: set[tuple[str, str]] = field(default_factory=set)
     _throttled: int = 0
-    _throttling: tuple[int, dict[str, str]] = (429, {})
+    _throttling: dict[str, str] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -140,11 +140,11 @@ class EcrFront:
         """Where both the registry's API and AWS' begin."""
         return f"http://{self.address}"
 
-    def throttle(self, count: int, *, status: int = 429, retry_after: str | None = None) -> None:
+    def throttle(self, count: int, *, retry_after: str | None = None) -> None:
         """Refuse the next ``count`` requests of the registry as too many."""
         # Source: Amazon ECR user guide, "Troubleshooting errors with Docker commands": 429
         # toomanyrequests, "Rate exceeded".
-        self._throttling = (status, {} if retry_after is None else {"Retry-After": retry_after})
+        self._throttling = {} if retry_after is None else {"Retry-After": retry_after}
         self._throttled = count
 
     def note(self, method: str, path: str) -> None:
@@ -156,8 +156,7 @@ class EcrFront:
         with self._lock:
             if self._throttled:
                 self._throttled -= 1
-                status, headers = self._throttling
-                raise RefusedError(status, "TOOMANYREQUESTS", "Rate exceeded", headers)
+                raise RefusedError(429, "TOOMANYREQUESTS", "Rate exceeded", self._throttling)
 
     def new_login(self) -> str:
         """Give a password that nobody had before."""
@@ -175,6 +174,8 @@ class EcrFront:
             user = password = ""
         with self._lock:
             if kind != "Basic" or user != "AWS" or password not in self.logins:
+                # Source: NVIDIA/enroot#59 for the challenge, #143 for the words, which come there
+                # as plain text; the JSON around them is ours.
                 challenge = f'Basic realm="https://{self.address}/",service="ecr.amazonaws.com"'
                 headers = {"WWW-Authenticate": challenge}
                 raise RefusedError(401, "UNAUTHORIZED", "Not Authorized", headers)

@@ -81,4 +81,5 @@ def test_an_estimate_is_told_with_the_least_time() -> None:
     estimate = Estimate(read=3 << 30, hashed=9 << 30, room=4 << 30)
     told = estimate.describe(bytes_per_second=float(1 << 30))
     assert told == "3.0 GiB to read, 4.0 GiB of disk to work in, at least 9 s of hashing"
+    assert "hashing" not in estimate.describe(bytes_per_second=float(9 << 30))
     assert probe_hashing() > 1 << 20

@@ -18,7 +18,7 @@ import pytest
 from bundler import errors
 from bundler.cli import COMMANDS, cli, run
 from bundler.cli import publish as publish_command
-from bundler.cli.plainly import tell_plainly
+from bundler.cli.plainly import PlainLines, tell_note
 from bundler.cli.render import Watcher
 from bundler.digest import Digest
 from bundler.errors import ContentError
@@ -219,7 +219,8 @@ def test_what_was_on_its_way_when_something_failed_is_said_not_to_be_finished(
 
 
 def test_what_is_shown_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
-    with Watcher() as watch:
-        watch(Noted("evil\x1b[2Jname"))
-    tell_plainly(Noted("evil\x1b[2Jname"))
+    for lines in (Watcher(), PlainLines()):
+        with lines as tell:
+            tell(Noted("evil\x1b[2Jname"))
+    tell_note("evil\x1b[2Jname")
     assert "\x1b" not in capsys.readouterr().err

@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 
 from bundler.archive.checkpoint import SourceFile, write_checkpoint
-from bundler.archive.existing import read_existing
+from bundler.archive.existing import MAX_FILES, read_existing
 from bundler.archive.sharing import share
 from bundler.archive.tar import END, header, padding
 from bundler.errors import MalformedError, NotFoundError
-from bundler.manifest import Checkpoint
+from bundler.jsontext import write_json
+from bundler.manifest import MAX_MANIFEST_BYTES, Checkpoint
+from bundler.manifest_codec import from_checkpoint
 from bundler.parts import SMALLEST_PART
 from tests.tars import MTIME, tar_of
 
@@ -99,7 +101,7 @@ def executable() -> bytes:
     [
         (lambda: b"", "ends at 0"),
         (lambda: END, "expected 'tiny' alone at its top, got nothing"),
-        (lambda: tar_of({"other/config.json": b"{}"}), "alone at its top, got other"),
+        (lambda: tar_of({"an other/config.json": b"{}"}), "alone at its top, got an other"),
         (lambda: tar_of({**FILES, "beside/x": b""}), "alone at its top, got beside, tiny"),
         (lambda: tar_of({"tiny": b"x"}), "expected a directory, got a file"),
         (lambda: tar_of(FILES)[:-512], "without its two zero blocks"),
@@ -122,6 +124,34 @@ def test_an_archive_that_is_not_ours_is_refused_with_the_reason(
         read_existing(given, root="tiny")
     assert str(given) in str(caught.value)
     assert "unpack it" in str(caught.value.hint)
+
+
+def test_an_archive_with_another_root_is_refused_with_the_line_that_cures_it(
+    tmp_path: Path,
+) -> None:
+    given = archive(tmp_path, tar_of({"big/config.json": b"{}"}))
+    with pytest.raises(MalformedError, match="expected 'tiny' alone at its top, got big") as caught:
+        read_existing(given, root="tiny")
+    line = (caught.value.hint or "").rpartition("spec: ")[2]
+    assert line == "root: big"
+    assert read_existing(given, root=line.removeprefix("root: ")).files
+
+
+def test_more_files_than_a_manifest_holds_are_refused_before_all_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bundler.archive.existing.MAX_FILES", 3)
+    assert len(read_existing(archive(tmp_path, tar_of(FILES)), root="tiny").files) == 3
+    given = archive(tmp_path, tar_of({**FILES, "tiny/x": b"x"})[: -len(END)])
+    with pytest.raises(MalformedError, match="expected at most 3 files, got more") as caught:
+        read_existing(given, root="tiny")
+    assert "several checkpoints" in str(caught.value.hint)
+
+
+def test_no_manifest_has_room_for_more_files_than_the_limit(tmp_path: Path) -> None:
+    made = take(archive(tmp_path, tar_of({f"tiny/{n:x}": b"" for n in range(1000)})), None)
+    written = len(write_json(from_checkpoint(made)))
+    assert written * MAX_FILES // len(made.files) > MAX_MANIFEST_BYTES
 
 
 def test_a_link_to_an_archive_is_followed_and_an_absent_one_named(tmp_path: Path) -> None:

@@ -1,26 +1,31 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from bundler.errors import (
     BundleError,
     CheckError,
     ContentError,
-    NotFoundError,
+    MalformedError,
     UntrustedError,
     WorldError,
 )
 from bundler.publish.ages import age_text, parse_age
-from bundler.publish.prune import Rules
+from bundler.publish.inventory import take_inventory
+from bundler.publish.prune import Facts, Rules, make_prune_plan
 from bundler.publish.prune_carry_out import Pruned, prune
-from bundler.publish.prune_plan import PrunePlan, Thing
+from bundler.publish.prune_plan import PrunePlan, Thing, by_folder
 from bundler.publish.prune_survey import PruneSurvey, s3_addresses, used_values
-from bundler.release import TrustedRelease
-from bundler.stores.upkeep import UnfinishedUpload
+from bundler.reference import S3Prefix
+from bundler.release import TrustedRelease, signature_name
+from bundler.stores.upkeep import HeldObject, UnfinishedUpload
 from bundler.tools.helm_release import Installed
 from tests.memory_store import MemoryStore
 from tests.memory_upkeep import MemoryUpkeep
@@ -77,6 +82,11 @@ class Place:
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return Place(tmp_path_factory.mktemp("deployed"))
 
 
 def going(plan: PrunePlan, thing: Thing) -> list[str]:
@@ -136,10 +146,9 @@ def test_what_stored_values_name_stays_though_its_release_is_old(place: Place) -
     plan = place.plan(keep=1)
     assert going(plan, Thing.RELEASE) == ["demo-1.0.1"]
     assert reason(plan, "demo-1.0.2") == "stored values of the Helm release name it"
-    for key in ("llm/releases/demo-1.0.2/MANIFEST.json",):
-        place.store.delete(key)
+    place.store.delete("llm/releases/demo-1.0.2/MANIFEST.json")
     plan = place.plan(keep=1)
-    assert reason(plan, place.prefix(2).rstrip("/")) == "stored values of the Helm release name it"
+    assert {f"{place.prefix(2)}{name}" for name in B} <= {item.key for item in plan.foreign}
 
 
 def test_a_place_above_or_below_one_that_values_name_stays(place: Place) -> None:
@@ -176,8 +185,23 @@ def test_what_is_in_use_does_not_go_though_it_is_named(place: Place, name: str, 
         place.plan(named=(name,))
 
 
+def test_an_age_that_is_given_holds_for_what_was_named_too(place: Place) -> None:
+    weights, small = f"{place.prefix(1)}config.json", "llm/releases/demo-1.0.1/SHA256SUMS"
+    place.upkeep.times |= {weights: NOW - DAY, small: NOW - DAY}
+    named = ("demo-1.0.1", "demo-1.0.2")
+    assert going(place.plan(named=named), Thing.RELEASE) == list(named)
+    plan = place.plan(named=named, older_than=2 * DAY)
+    assert going(plan, Thing.RELEASE) == ["demo-1.0.2"]
+    assert reason(plan, "demo-1.0.1") == "stored within the last 2d"
+    assert reason(plan, place.prefix(1).rstrip("/")) == "of demo-1.0.1"
+    place.upkeep.times[small] = NOW - 3 * DAY
+    plan = place.plan(named=named, older_than=2 * DAY)
+    assert going(plan, Thing.RELEASE) == list(named)
+    assert reason(plan, place.prefix(1).rstrip("/")) == "stored within the last 2d"
+
+
 def test_a_name_that_is_not_there_is_told(place: Place) -> None:
-    with pytest.raises(NotFoundError, match=r"demo-7: no such release") as caught:
+    with pytest.raises(MalformedError, match=r"demo-7: no such release") as caught:
         place.plan(named=("demo-7",))
     assert "demo-1.0.1" in str(caught.value.hint)
 
@@ -212,6 +236,15 @@ def test_a_release_whose_manifest_is_yet_to_come_stops_all(place: Place) -> None
     with pytest.raises(CheckError, match="somebody may be publishing it"):
         place.plan(keep=2)
     place.upkeep.times[key] = NOW - 8 * DAY
+    plan = place.plan(keep=2)
+    assert going(plan, Thing.REMAINS) == []
+    assert (
+        reason(plan, "demo-1.0.5")
+        == "has no signature of a given key, so nobody can say whose it is"
+    )
+    place.store.put("llm/releases/demo-1.0.5/SHA256SUMS.0123abcd.sig", b"s")
+    assert going(place.plan(keep=2), Thing.REMAINS) == []
+    place.store.put(f"llm/releases/demo-1.0.5/{signature_name(KEY.public.key8)}", b"s")
     assert going(place.plan(keep=2), Thing.REMAINS) == ["demo-1.0.5"]
 
 
@@ -237,43 +270,195 @@ def test_a_release_below_the_name_of_another_is_refused(place: Place) -> None:
         place.plan(keep=2)
 
 
-def test_foreign_objects_stay_and_are_counted(place: Place) -> None:
-    foreign = ["llm/checkpoints/readme", "llm/releases/notes", "llm/checkpoints/K/0/x"]
+def foreign_keys(place: Place) -> list[str]:
+    """Give keys of other people below our prefixes: of no shape of ours, and of nearly ours."""
+    weights = place.prefix(1)
+    return [
+        "llm/checkpoints/readme",
+        "llm/releases/notes",
+        "llm/checkpoints/K/0/x",
+        "llm/releases/other-product/app.zip",
+        "llm/releases/other-product/MANIFEST.json",
+        "llm/releases/other-product/complete/job.json",
+        "llm/releases/demo-1.0.4x/data/x.bin",
+        "llm/releases/demo-1.0.1/notes/runbook.txt",
+        "llm/releases/demo-1.0.1/SHA256SUMS.sig",
+        "llm/releases/demo-1.0.1/SHA256SUMS.0123abcd.sig.bak",
+        "llm/releases/demo-1.0.1/MANIFEST.json.sigstore.json",
+        "llm/releases/demo-1.0.1/sub/MANIFEST.json",
+        "llm/releases/demo-1.0.1//MANIFEST.json",
+        "llm/releases/demo-1.0.1/complete/",
+        "llm/releases/demo-1.0.1/complete/nightly.json",
+        "llm/releases/demo-1.0.1/complete/own.json.bak",
+        "llm/releases/demo-1.0.1/receipts/lunch.json",
+        "llm/releases/demo-1.0.1/.bundle-check-list",
+        f"{weights}our-own-eval/results.json",
+        f"{weights}model.safetensors.bak",
+        f"{weights}sub/config.json",
+        f"{weights.replace('/own/', '/theirs/')}config.json",
+        "llm/checkpoints/run/0123456789abcdef/step1.pt",
+    ]
+
+
+def test_foreign_objects_stay_and_are_named(place: Place, tmp_path: Path) -> None:
+    clean = Place(tmp_path / "clean")
+    prune(clean.plan(keep=2), clean.upkeep)
+    left = clean.published.keys()
+    foreign = foreign_keys(place)
     for key in foreign:
         place.store.put(key, b"theirs")
     plan = place.plan(keep=2)
-    assert plan.foreign == len(foreign)
+    named = {item.key for item in plan.foreign}
+    unsigned = {key for key in foreign if "other-product/" in key and not key.endswith(".zip")}
+    assert named == set(foreign) - unsigned
+    assert reason(plan, "other-product").startswith("has no signature")
+    assert plan.to_dict()["foreign"] == sorted(named)
     prune(plan, place.upkeep)
+    assert place.published.keys() == left | set(foreign)
+    again = place.plan(keep=2)
+    assert again.going == ()
+    prune(again, place.upkeep)
+    assert place.published.keys() == left | set(foreign)
+
+
+def test_foreign_objects_stay_though_a_release_was_named(place: Place) -> None:
+    foreign = foreign_keys(place)
+    for key in foreign:
+        place.store.put(key, b"theirs")
+    prune(place.plan(named=("demo-1.0.1",)), place.upkeep)
     assert place.published.keys() >= set(foreign)
+    assert place.store.head(f"{place.prefix(1)}model.safetensors") is None
 
 
-def test_a_checkpoint_of_no_release_goes_once_it_is_old(place: Place) -> None:
+def test_a_place_that_is_the_whole_bucket_keeps_what_is_foreign() -> None:
+    keys = ["releases/app/app.zip", "checkpoints/run/0123456789abcdef/step1.pt", "releases/a/b/c"]
+    objects = [HeldObject(key, 1, 0) for key in keys]
+    inventory = take_inventory(S3Prefix("models", ""), objects)
+    plan = make_prune_plan(Facts(inventory=inventory, manifests={}, now=NOW), Rules())
+    assert plan.going == ()
+    assert [item.key for item in plan.foreign] == sorted(keys)
+
+
+def test_an_object_beside_the_place_is_foreign() -> None:
+    keys = ["releases/demo/SHA256SUMS", "llm2/releases/demo/SHA256SUMS"]
+    objects = [HeldObject(key, 1, 0) for key in keys]
+    assert take_inventory(S3Prefix("models", "llm"), objects).releases == {}
+
+
+_STEPS = (
+    st.sampled_from(["releases", "checkpoints", "complete", "receipts", "trust", "own", "shared"])
+    | st.sampled_from(["demo-1.0.1", "demo-1.0.3", "0123456789abcdef", "", ".", "current.json"])
+    | st.sampled_from(["MANIFEST.json", "SHA256SUMS", "config.json", "own.json"])
+    | st.sampled_from(["model.safetensors", "SHA256SUMS.0123abcd.sig"])
+    | st.text("ab.-_/0é", max_size=9)
+)
+
+
+@given(steps=st.lists(_STEPS | st.none(), min_size=1, max_size=5), named=st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_a_plan_names_nothing_that_publish_did_not_put_there(
+    deployed: Place, steps: list[str | None], named: bool
+) -> None:
+    ours = deployed.published.keys()
+    id16 = deployed.prefix(1).rstrip("/").rpartition("/")[2]
+    key = "/".join(["llm", *(id16 if step is None else step for step in steps)])
+    assume(key not in ours and not key.startswith("llm/releases/demo-1.0.1/SHA256SUMS."))
+    require_kept(deployed, key, Rules(named=("demo-1.0.1",)) if named else Rules(keep=2))
+
+
+@given(number=st.integers(0, 99), at=st.integers(0, 99), text=st.sampled_from("x~./ "))
+@settings(max_examples=300, deadline=None)
+def test_a_key_that_is_one_character_longer_than_one_of_ours_stays(
+    deployed: Place, number: int, at: int, text: str
+) -> None:
+    ours = sorted(deployed.published.keys())
+    key = ours[number % len(ours)]
+    at = len("llm/checkpoints/") + at % (len(key) - len("llm/checkpoints/") + 1)
+    key = key[:at] + text + key[at:]
+    assume(not re.fullmatch(r".*/SHA256SUMS\.[0-9a-f]{8}\.sig", key))
+    require_kept(deployed, key, Rules(keep=2))
+
+
+def require_kept(place: Place, key: str, rules: Rules) -> None:
+    ours = place.published.keys()
+    place.store.put(key, b"theirs")
+    try:
+        plan = place.survey(rules).plan()
+    except BundleError:
+        return  # a file that no key signed stops all
+    finally:
+        place.store.delete(key)
+    assert plan.going
+    assert {item.key for verdict in plan.going for item in verdict.objects} <= ours
+
+
+def test_a_checkpoint_of_no_release_stays_however_old_and_is_named(place: Place) -> None:
     key = "llm/checkpoints/gone/0123456789abcdef/model.safetensors"
     place.store.put(key, b"w")
-    address = "s3://models/llm/checkpoints/gone/0123456789abcdef"
-    assert address in going(place.plan(keep=2), Thing.CHECKPOINT)
+    for plan in (place.plan(keep=2), place.plan(named=("demo-1.0.1",))):
+        assert [item.key for item in plan.foreign] == [key]
+        assert by_folder(plan.foreign) == [
+            "llm/checkpoints/gone/0123456789abcdef/ (1 objects, 1 B)"
+        ]
+
+
+def copy_of(place: Place, sequence: int) -> str:
+    """Put a second copy of a release's checkpoint below the key of a model served once."""
+    prefix = place.prefix(sequence).replace("/own/", "/aaa/")
+    for item in list(place.store.list(place.prefix(sequence))):
+        content = place.store.get(item.key, limit=1 << 20)
+        place.store.put(prefix + item.key.removeprefix(place.prefix(sequence)), content)
+    return f"s3://models/{prefix}".rstrip("/")
+
+
+def test_a_second_copy_of_what_a_kept_release_has_elsewhere_goes(place: Place) -> None:
+    address = copy_of(place, 4)
+    plan = place.plan(keep=2)
+    (verdict,) = (item for item in plan.going if item.name == address)
+    assert verdict.reason == "a second copy: demo-1.0.4 has it elsewhere"
+    assert reason(plan, place.prefix(4).rstrip("/")) == "of demo-1.0.4"
     assert address not in going(place.plan(named=("demo-1.0.1",)), Thing.CHECKPOINT)
-    place.upkeep.times[key] = NOW
+    place.helm[0] = replace(place.helm[0], values={"extra": address})
     assert address not in going(place.plan(keep=2), Thing.CHECKPOINT)
 
 
+def test_a_second_copy_stays_while_it_is_young(place: Place) -> None:
+    address = copy_of(place, 4)
+    place.upkeep.times[f"{address.removeprefix('s3://models/')}/config.json"] = NOW
+    assert address not in going(place.plan(keep=2), Thing.CHECKPOINT)
+
+
+@pytest.mark.parametrize("spoil", ["marker gone", "marker other", "file gone", "file other"])
+def test_every_copy_stays_where_none_is_proven_to_be_the_one(place: Place, spoil: str) -> None:
+    address = copy_of(place, 4)
+    marker = "llm/releases/demo-1.0.4/complete/own.json"
+    key = marker if "marker" in spoil else f"{place.prefix(4)}model.safetensors"
+    content = place.store.get(key, limit=1 << 20)
+    place.store.delete(key)
+    if "other" in spoil:
+        place.store.put(key, content.swapcase() if key == marker else content + b"x")
+    for copy in (address, f"s3://models/{place.prefix(4)}".rstrip("/")):
+        assert copy not in going(place.plan(keep=2), Thing.CHECKPOINT)
+
+
 def test_what_a_killed_check_of_the_store_left_goes(place: Place) -> None:
-    key = "llm/releases/demo-1.0.4/.bundle-check-0011"
+    key = "llm/releases/demo-1.0.4/.bundle-check-0011223344556677"
     place.store.put(key, b"wrong")
     assert going(place.plan(keep=4), Thing.LEFTOVER) == [key]
     place.upkeep.times[key] = NOW
     assert going(place.plan(keep=4), Thing.LEFTOVER) == []
 
 
-def test_markers_go_first_and_a_releases_own_files_last(place: Place) -> None:
-    first, second, last = place.plan(keep=2).batches()
+def test_markers_go_first_and_a_releases_signatures_last(place: Place) -> None:
+    first, second, third, last = place.plan(keep=2).batches()
     assert first == [
         f"llm/releases/demo-1.0.{n}/complete/{name}.json"
         for n, name in ((1, "own"), (1, "shared"), (2, "own"))
     ]
     assert all(key.startswith("llm/checkpoints/") for key in second)
-    assert {key.rpartition("/")[2] for key in last} >= {"MANIFEST.json", "SHA256SUMS"}
-    assert not set(first) & set(last)
+    assert {key.rpartition("/")[2] for key in third} >= {"MANIFEST.json", "SHA256SUMS"}
+    assert [key.rpartition(".")[2] for key in last] == ["sig", "sig"]
+    assert len({*first, *second, *third, *last}) == len([*first, *second, *third, *last])
 
 
 class KilledError(BaseException):
@@ -355,6 +540,8 @@ def test_a_plan_knows_whether_the_same_goes(place: Place) -> None:
     plan = place.plan(keep=2)
     assert plan.same_as(place.plan(keep=2))
     place.store.put(f"{place.prefix(1)}more", b"x")
+    assert plan.same_as(place.plan(keep=2))
+    place.upkeep.times[f"{place.prefix(1)}config.json"] = NOW - 9 * DAY
     assert not plan.same_as(place.plan(keep=2))
 
 
@@ -399,3 +586,15 @@ def test_malformed_receipts_stop_all(place: Place) -> None:
     place.store.put("llm/releases/demo-1.0.3/receipts/99991231T000000Z-00000000.json", b"[]")
     with pytest.raises(BundleError):
         place.plan(keep=2)
+
+
+def test_a_place_that_is_called_like_our_folders_does_not_mix_up_the_order() -> None:
+    objects = [
+        HeldObject(f"complete/llm/releases/demo-1.0.1/{name}", 1, 0)
+        for name in ("MANIFEST.json", "SHA256SUMS.0123abcd.sig", "complete/own.json")
+    ]
+    inventory = take_inventory(S3Prefix("models", "complete/llm"), objects)
+    facts = Facts(inventory=inventory, manifests={}, key8s=["0123abcd"], now=NOW)
+    plan = make_prune_plan(facts, Rules())
+    batches = [[key.rpartition("demo-1.0.1/")[2] for key in batch] for batch in plan.batches()]
+    assert batches == [["complete/own.json"], [], ["MANIFEST.json"], ["SHA256SUMS.0123abcd.sig"]]

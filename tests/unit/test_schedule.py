@@ -191,6 +191,7 @@ def test_progress_counts_what_became_of_each_byte() -> None:
     progress.count(two, sent=7)
     progress.count(two, mounted=9)
     assert events == [
+        "Planned(total=25)",
         "Started(verb='push', item='image one:1', total=9)",
         "Finished(item='image one:1', skipped=False, wrong=False)",
     ]

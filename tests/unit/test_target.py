@@ -186,6 +186,11 @@ def test_one_host_is_enough_to_ask_for_ingresses() -> None:
         (HEAD + "values: {models: {a: {model: x}}}", "4:1", "may not set models.a.model"),
         (HEAD.replace("bucket: models", "bucket: Models"), "3:1", "not a bucket name"),
         (HEAD.replace("models}", "models, endpoint: s3.example.com}"), "3:22", "not an endpoint"),
+        (
+            HEAD.replace("models}", "models, endpoint: 'https://me:word@s3'}"),
+            "3:22",
+            "s3.endpoint: an endpoint with a login in it; expected https://HOST[:PORT]",
+        ),
         (HEAD.replace("registry.example.com", "https://r"), "2:12", "not a registry"),
         (HEAD.replace("1", "2", 1), "1:1", "expected 1 to 1, got 2"),
     ],
@@ -304,6 +309,8 @@ def test_nothing_in_the_template_looks_like_an_example_and_is_not_known_as_one()
         HEAD.replace("registry.example.com", "registry.example.com.corp.local"),
         HEAD.replace("registry.example.com", "counterexample.com"),
         HEAD.replace("registry.example.com", "r.local") + "values: {note: example.com}",
+        HEAD.replace("registry.example.com", "r.local")
+        + "s3: {kmsKey: 'arn:aws:kms:eu-west-1:222233334444:key/00000000-0000-0000-0000-000000000000'}",
     ],
 )
 def test_what_is_the_operators_own_is_no_placeholder(text: str) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from bundler.digest import Digest
-from bundler.errors import ContentError
-from bundler.events import Event, Noted, ignore
+from bundler.errors import ContentError, WorldError
+from bundler.events import Event, Noted, Planned, ignore
 from bundler.parts import Span
 from bundler.process import run
 from bundler.publish.layout import lay_out
@@ -102,7 +102,7 @@ class Losing(MemoryStore):
 @pytest.mark.parametrize(
     ("store", "checks_content", "message"),
     [
-        (Forgetful(), True, "expected SHA-256 checksum .* got other"),
+        (Forgetful(), True, "has SHA-256 checksum other, expected"),
         (Lying(), False, "holds other bytes than were sent: part 1 of 1"),
         (Silent(), True, "holds other bytes than were sent: part 1 of 1"),
         (Losing(), True, "the store has nothing"),
@@ -115,6 +115,41 @@ def test_what_the_store_has_is_compared_and_removed_when_wrong(
         send(release, to(store, release.directory, checks_content=checks_content))
     if not isinstance(store, Losing):
         assert not [item for item in store.list("") if item.size]
+
+
+class Breaking(MemoryStore):
+    """Is gone when an object is to begin."""
+
+    hint: str | None = None
+
+    def begin(self, *_: object, **__: object) -> Any:
+        raise WorldError("the connection broke", hint=self.hint)
+
+
+@pytest.mark.parametrize(
+    ("hint", "told"),
+    [
+        (None, "run again: what has arrived counts"),
+        ("run again", "run again: what has arrived counts"),
+        ("check the network", "check the network; run again: what has arrived counts"),
+        ("log in: what has arrived stays", "log in: what has arrived stays"),
+    ],
+)
+def test_an_upload_that_breaks_says_that_what_arrived_is_not_lost(
+    release: TrustedRelease, hint: str | None, told: str
+) -> None:
+    store = Breaking()
+    store.hint = hint
+    with pytest.raises(WorldError) as caught:
+        send(release, to(store, release.directory))
+    assert caught.value.hint == told
+
+
+def test_what_is_ahead_is_told_before_anything_is_sent(release: TrustedRelease) -> None:
+    events: list[Event] = []
+    send(release, replace(to(MemoryStore(), release.directory), emit=events.append))
+    sizes = [file.size for file in release.manifest.checkpoint("point_1").files]
+    assert events[0] == Planned(sum(sizes))
 
 
 def test_a_signal_ends_the_programs_that_work_waits_for() -> None:

@@ -14,6 +14,7 @@ import pytest
 import zstandard
 
 from bundler.archive.volumes import find_volumes, open_place
+from bundler.archive.zstd_frames import most_packed, pack
 from bundler.archive.zstd_reader import ZstdReader
 from bundler.archive.zstd_volume import FRAME_BYTES, encode_header, encode_index
 from bundler.digest import Digest
@@ -100,6 +101,12 @@ def test_a_flipped_byte_never_goes_unnoticed_and_never_breaks_us(good: Path, see
         return
     # The checksum at a frame's end is its last four bytes; a flipped one is noticed as well.
     assert read == PLAIN
+
+
+@pytest.mark.parametrize("length", [1, 255, 256, 1000, 1 << 17, (1 << 17) + 1, 5_000_001])
+def test_how_long_a_frame_gets_at_most_is_known_before(length: int) -> None:
+    frame = pack([memoryview(os.urandom(length))], length)
+    assert length < sum(map(len, frame)) <= most_packed(length) < length * 1.004 + 600
 
 
 @pytest.mark.parametrize("length", [0, 10, 59, 60, 100, -1, -9, -17, -30])
