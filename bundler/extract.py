@@ -13,13 +13,13 @@ from bundler.archive.bundle_reader import BundleReader
 from bundler.archive.checkpoint import check_parts
 from bundler.archive.extracted_tree import bundle_tree, checkpoint_tree
 from bundler.archive.files import make_directories
-from bundler.archive.hashing import probe_hashing
+from bundler.archive.hashing import hashing_text, probe_hashing
 from bundler.archive.held_directory import HeldDirectory
 from bundler.archive.reader import Reader
 from bundler.archive.volume_names import parse_volume_name
 from bundler.archive.volumes import Place, find_volumes, locate, open_place
 from bundler.errors import ContentError, MalformedError, printable
-from bundler.events import Emit, Noted, ignore
+from bundler.events import Emit, Noted, Planned, ignore
 from bundler.extract_events import tell_started
 from bundler.faults import Fault
 from bundler.fetch.download import Source, bring, threads_from_disk
@@ -218,9 +218,10 @@ def _extract_bundle(place: Place, bundle: Bundle, destination: HeldDirectory, em
 def _unpack(source: Source, files: Sequence[File], destination: HeldDirectory, emit: Emit) -> int:
     """Bring what is not there as it should be; gives its bytes."""
     check_names(files)
-    gaps = survey(files, destination, keep=False)
+    gaps = survey(files, destination, keep=False, emit=emit)
     check_room([(destination, gaps)], hint=_ROOM_HINT)
     emit(Noted(_estimate(missing_bytes(gaps), destination)))
+    emit(Planned(missing_bytes(gaps)))
     bring(
         source,
         gaps,
@@ -237,10 +238,7 @@ def _estimate(size: int, destination: HeldDirectory) -> str:
     disk = destination.room()
     free = size_text(disk.f_bavail * disk.f_frsize)
     seconds = size / probe_hashing()
-    return (
-        f"{destination.path}: {size_text(size)} to write, {free} free, at least {seconds:.0f} s of "
-        "hashing"
-    )
+    return f"{destination.path}: {size_text(size)} to write, {free} free{hashing_text(seconds)}"
 
 
 def _lacking(files: Sequence[File], destination: HeldDirectory) -> set[str]:

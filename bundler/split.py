@@ -23,7 +23,7 @@ from bundler.archive.volume_names import Split
 from bundler.archive.volumes import VolumeSet, find_volumes, open_place
 from bundler.archive.zstd_cutting import cut_compressed, require_fit_compressed
 from bundler.errors import ConflictError, ContentError, NotFoundError, printable
-from bundler.events import Emit, Finished, Noted, Started, ignore
+from bundler.events import Emit, Finished, Noted, Planned, Started, ignore
 from bundler.jsontext import write_json
 from bundler.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Bundle, Checkpoint, Manifest
 from bundler.release import open_release, read_agreed, read_sums_file
@@ -105,6 +105,7 @@ def split_release(
     make_directories(out)
     run.check_room(todo)
     run.remove_remains(manifest.archives.keys() - set(large))
+    emit(Planned(sum(manifest.archives[name][0] for name in todo)))
     for name in todo:
         run.cut(name)
     run.write_hint()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 J = TypeVar("J")
 R = TypeVar("R")
 _AHEAD = 8
+_WORTH_TELLING_SECONDS = 5.0
 _PROBE_BYTES = 4 << 20
 
 
@@ -55,6 +56,11 @@ def in_threads(
         finally:
             for future in window:
                 future.cancel()
+
+
+def hashing_text(seconds: float) -> str:
+    """Tell the least time that hashing takes, behind what else is told; nothing of a moment."""
+    return f", at least {seconds:.0f} s of hashing" if seconds >= _WORTH_TELLING_SECONDS else ""
 
 
 def digest_of(reader: Reader, offset: int, length: int, *, keep: bool = False) -> Digest:

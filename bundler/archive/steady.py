@@ -15,37 +15,43 @@ _FIELDS = ("st_size", "st_mtime_ns", "st_ino", "st_dev")
 
 
 def settle(descriptor: int, real: Path) -> os.stat_result:
-    """Flush what was written to a file, also through memory maps, and say what it is then.
+    """Say what a file is, so that whatever is written to it from here on shows in its times.
 
-    A store through a map shows in the times of a file only where it meets a page that is flushed.
-    So from here on the next store shows, but on file systems without a disk behind them (tmpfs).
+    A store through a memory map shows only where it meets a page that is flushed, so what somebody
+    may have mapped is flushed. On file systems without a disk (tmpfs) such a store never shows.
 
     Raises:
-        WorldError: Its disk fails.
+        WorldError: The file's disk fails.
     """
     with blaming(real):
-        try:
-            os.fsync(descriptor)
-        except OSError as error:  # most others say that there is nothing to flush to
-            if error.errno == errno.EIO:
-                raise
-        return os.fstat(descriptor)
+        status = os.fstat(descriptor)  # before the flush: a store during it is one that shows
+        if has_writer(descriptor) is not False:
+            _flush(descriptor)
+    return status
 
 
-def has_writer(descriptor: int) -> bool:
-    """Say whether anybody has a file open for writing, or mapped so.
+def has_writer(descriptor: int) -> bool | None:
+    """Say whether anybody has a file open for writing, or mapped so; None where nobody can tell.
 
-    Asked by way of a lease, which the kernel gives only where nobody has. It gives none either
-    where a file is not ours or its file system has no leases: there the answer is no.
+    Asked by way of a lease, which the kernel gives only where nobody has; and which it gives to
+    nobody where a file is another user's or its file system knows of none.
     """
     # Who opens the file while we hold the lease has us told: by a signal that is ignored, then.
     fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
     try:
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except OSError as error:
-        return error.errno == errno.EAGAIN
+        return True if error.errno == errno.EAGAIN else None
     fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     return False
+
+
+def _flush(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    except OSError as error:  # most others say that there is nothing to flush to
+        if error.errno == errno.EIO:
+            raise
 
 
 def require_unchanged(path: str, real: Path, before: os.stat_result, descriptor: int) -> None:

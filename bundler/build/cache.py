@@ -46,8 +46,8 @@ class State:
     Attributes:
         content: A line for each file: place in the checkpoint, and what a write to it changes.
         changed: The time of status change of each, in nanoseconds.
-        settled: Whether any write from then on shows in these: nobody has one of them open for
-            writing, or mapped so, and the last change is some time ago.
+        settled: Whether any write from then on shows in these: nobody is known to have one of them
+            open for writing, or mapped so, and the last change is some time ago.
     """
 
     content: tuple[str, ...]
@@ -56,7 +56,7 @@ class State:
 
     @classmethod
     def of(cls, sources: Sequence[SourceFile]) -> State:
-        """Look at files without reading them; what was written to them is flushed.
+        """Look at files without reading them.
 
         Raises:
             WorldError: One is not there, or cannot be opened.
@@ -133,8 +133,7 @@ class Record:
 
 def _look(real: Path) -> tuple[os.stat_result, bool]:
     with open_source(real) as file:
-        written = has_writer(file.fileno())
-        return settle(file.fileno(), real), written
+        return settle(file.fileno(), real), bool(has_writer(file.fileno()))
 
 
 def _proof(status: os.stat_result) -> str:

@@ -31,7 +31,8 @@ def read_chart(directory: Path, emit: Emit) -> dict[str, bytes]:
     """Read the files of a chart, by their paths below its directory.
 
     Raises:
-        MalformedError: There is no such directory; or it holds a link, a hidden file, or something too large for a chart.
+        MalformedError: There is no such directory; or it holds a link, a hidden file, or something
+            too large for a chart.
     """
     found = files_below(directory, emit)
     name = printable(str(directory))

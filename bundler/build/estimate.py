@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bundler.archive.hashing import hashing_text
 from bundler.build.checkpoint_archives import PreparedArchive
 from bundler.build.images import PinnedImage, scratch_bytes
 from bundler.sizes import size_text
@@ -13,7 +14,6 @@ from bundler.sizes import size_text
 _SMALL_FILES_BYTES = 32 << 20
 # Digests of an archive, of a file in it, of a part or a slice of it.
 _HASHES = 3
-_WORTH_TELLING_SECONDS = 5.0
 # An image's blobs are hashed as they come, as they are packed, and before they go into the bundle.
 _IMAGE_HASHES = _HASHES + 3
 
@@ -38,11 +38,6 @@ class Estimate:
         return (
             f"{size_text(self.read)} to read, {size_text(self.room)} of disk to work in{hashing}"
         )
-
-
-def hashing_text(seconds: float) -> str:
-    """Tell the least time that hashing takes, behind what else is told; nothing of a moment."""
-    return f", at least {seconds:.0f} s of hashing" if seconds >= _WORTH_TELLING_SECONDS else ""
 
 
 def estimate_build(archives: Sequence[PreparedArchive], images: Sequence[PinnedImage]) -> Estimate:

@@ -107,8 +107,7 @@ def show_status(status: Status) -> None:
     )
     if status.drift:
         click.echo(
-            f"{status.release}: not as it was signed: "
-            f"{count_text(len(status.drift), 'thing')}"
+            f"{status.release}: not as it was signed: {count_text(len(status.drift), 'thing')}"
         )
     elif status.unknown:
         click.echo(f"{status.release}: not all could be asked")

@@ -11,7 +11,7 @@ from bundler.archive.bundle_reader import BundleReader
 from bundler.archive.checkpoint import check_structure
 from bundler.archive.volumes import VolumeSet
 from bundler.digest import Digest
-from bundler.errors import CheckError, ContentError
+from bundler.errors import CheckError, ContentError, WorldError
 from bundler.events import Emit, Noted, ignore
 from bundler.publish.chart import RenderedChart, is_pending, plan_chart, render_chart
 from bundler.publish.closure import check_closure
@@ -87,9 +87,9 @@ def make_plan(
     layout = lay_out(release.manifest, target)
     asked = _with(layout, only.checkpoints(layout))
     seen = layout if only.chart else asked
-    before = read_pointer(destination.store, layout.pointer) if only.uses_store else None
-    allowed = check_staleness(release.manifest, before, allowances, now=now)
     look = _Look(release, target, destination, layout, emit)
+    before = look.at_deployed(only)
+    allowed = check_staleness(release.manifest, before, allowances, now=now)
     cargo, chart = look.into_bundle(only)
     files = look.at_checkpoints(seen)
     _check_archives(release, asked, files, emit)
@@ -118,6 +118,29 @@ class _Look:
     destination: Destination
     layout: Layout
     emit: Emit
+
+    def at_deployed(self, only: Only) -> Pointer | None:
+        """Read which release is deployed.
+
+        Raises:
+            WorldError: The bucket cannot be asked; if the registry cannot either, that is told, too.
+        """
+        if not only.uses_store:
+            return None
+        try:
+            return read_pointer(self.destination.store, self.layout.pointer)
+        except WorldError as error:
+            if only.uses_registry:
+                self._ask_registry_too(error)
+            raise
+
+    def _ask_registry_too(self, error: WorldError) -> None:
+        image = self.release.manifest.images[0].tag
+        try:
+            self.destination.registry.manifest(image.name, image.tag)
+        except WorldError as other:
+            hints = dict.fromkeys(filter(None, (error.hint, other.hint)))
+            raise WorldError(f"{error}\n{other}", hint="; ".join(hints) or None) from error
 
     def into_bundle(self, only: Only) -> tuple[tuple[Cargo, ...], RenderedChart | None]:
         """Read what the images hold, and render the chart, where these are asked for."""

@@ -95,7 +95,7 @@ def denied(
         who: Whose answer it is; None for the registry, or where that sent us.
     """
     who = who or server(place, answer.url)
-    if not known:  # so it is with every other image
+    if not known and answer.status == UNAUTHORIZED:  # so it is with every other image
         place = _host(place)
     whom = "the login" if known else "anybody without a login"
     return DeniedError(

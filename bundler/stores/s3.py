@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import boto3
@@ -23,7 +23,7 @@ from bundler.stores.aws_errors import code_of
 from bundler.stores.base import Advance, Incoming, Note, Pieces, StoredObject, unnoted
 from bundler.stores.judgement import Sameness, judge
 from bundler.stores.retry import Patience, Timeouts, Tries
-from bundler.stores.s3_body import Body
+from bundler.stores.s3_body import Arriving, Body
 from bundler.stores.s3_errors import NO_SUCH_KEY, LostError, Place, ending, explain, told
 from bundler.stores.s3_retry import Retries
 from bundler.stores.s3_small import Small, Standing
@@ -32,6 +32,7 @@ from bundler.stores.s3_upload import S3Incoming, stands_soon
 from bundler.stores.s3_writer import Writer
 
 if TYPE_CHECKING:
+    from botocore.awsrequest import AWSResponse
     from types_boto3_s3 import S3Client
 
 _CONNECTIONS = 32
@@ -90,6 +91,12 @@ def connect(
             hint="credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile",
         )
     Retries(patience or Patience(), note).watch(client)
+
+    def limit(http_response: AWSResponse, parsed: dict[str, Any], **_: object) -> None:
+        if "Body" in parsed:
+            parsed["Body"] = Arriving(http_response.raw, timeouts.answer)
+
+    client.meta.events.register("after-call.s3.GetObject", limit)
     return client
 
 

@@ -18,6 +18,7 @@ from bundler.archive.volume_names import parse_volume_name
 from bundler.archive.volumes import Place, VolumeSet, find_volumes, open_place
 from bundler.digest import Digest
 from bundler.errors import ContentError, MediumError
+from bundler.events import Planned
 from bundler.faults import Fault
 from bundler.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Bundle, Checkpoint, Manifest
 from bundler.release import TrustedRelease, is_additive
@@ -44,19 +45,17 @@ def check_release_directory(
     """
     manifest = release.manifest
     _check_small_files(directory, release, findings)
-    for name, (size, digest) in manifest.archives.items():
-        if findings.scope.archive not in {None, name}:
-            continue
-        wholes = [path / name for path in (directory, *elsewhere)]
-        whole = next((path for path in wholes if os.path.lexists(path)), None)
-        volumes = find_volumes(name, size, digest, [directory, *elsewhere])
-        if whole is not None:
-            check_archive(whole, manifest, findings)
-        if volumes is not None:
-            check_volumes(volumes, manifest, findings)
-        if whole is None and volumes is None:
-            must = name in {manifest.bundle.archive, findings.scope.archive}
-            findings.add_absent(name, size, fault=must)
+    asked = _asked(release, findings)
+    places = {name: _places(name, manifest, directory, elsewhere) for name in asked}
+    _tell_ahead([name for name, found in places.items() for _ in found], manifest, findings)
+    for name, found in places.items():
+        for place in found:
+            if isinstance(place, VolumeSet):
+                check_volumes(place, manifest, findings)
+            else:
+                check_archive(place, manifest, findings)
+        if not found:
+            _add_absent(name, manifest, findings)
     _list_foreign(directory, manifest, findings)
 
 
@@ -67,16 +66,48 @@ def check_release_in_bucket(release: TrustedRelease, findings: Findings) -> None
         MalformedError: An archive is there in volumes.
     """
     manifest = release.manifest
-    for name, (size, _) in manifest.archives.items():
-        if findings.scope.archive not in {None, name}:
-            continue
-        found = release.place(name)
+    places = {name: release.place(name) for name in _asked(release, findings)}
+    _tell_ahead([name for name, found in places.items() if found], manifest, findings)
+    for name, found in places.items():
         if isinstance(found, RemoteObject):
             _check_whole(found, found.size, manifest, findings)
         else:
-            must = name in {manifest.bundle.archive, findings.scope.archive}
-            findings.add_absent(name, size, fault=must)
+            _add_absent(name, manifest, findings)
     _name_foreign(dict.fromkeys(release.files.names(), "an object"), manifest, findings)
+
+
+def _asked(release: TrustedRelease, findings: Findings) -> list[str]:
+    """Name the archives that the scope has."""
+    return [name for name in release.manifest.archives if findings.scope.archive in {None, name}]
+
+
+def _places(
+    name: str, manifest: Manifest, directory: Path, elsewhere: Sequence[Path]
+) -> list[Path | VolumeSet]:
+    """Find an archive, whole and in volumes."""
+    size, digest = manifest.archives[name]
+    wholes = (path / name for path in (directory, *elsewhere))
+    whole = next((path for path in wholes if os.path.lexists(path)), None)
+    volumes = find_volumes(name, size, digest, [directory, *elsewhere])
+    return [place for place in (whole, volumes) if place is not None]
+
+
+def _tell_ahead(names: Sequence[str], manifest: Manifest, findings: Findings) -> None:
+    """Tell how much is to be read of some archives."""
+    scope, total = findings.scope, 0
+    for archive in (archive_of(manifest, name) for name in names):
+        if isinstance(archive, Checkpoint):
+            sizes = {file.path: file.size for file in archive.files}
+            total += sum(sizes.values()) if scope.path is None else sizes[scope.path]
+        elif scope.path is None:
+            total += archive.size
+    if not scope.quick:
+        findings.emit(Planned(total))
+
+
+def _add_absent(name: str, manifest: Manifest, findings: Findings) -> None:
+    must = name in {manifest.bundle.archive, findings.scope.archive}
+    findings.add_absent(name, manifest.archives[name][0], fault=must)
 
 
 def check_archive(path: Path, manifest: Manifest, findings: Findings) -> None:

@@ -23,13 +23,16 @@ import pytest
 
 from bundler.archive.bundle import Entry, write_bundle
 from bundler.blob_content import BlobContent
+from bundler.cli.publish import require_go_ahead
 from bundler.cli.registry import open_target_registry
 from bundler.digest import Digest
 from bundler.errors import CheckError, ConflictError, ContentError, WorldError
 from bundler.events import Advanced, Event, Finished, Noted, Started
 from bundler.publish.content import read_images
+from bundler.publish.destination import Destination
 from bundler.publish.images import load, plan_images, require_images
-from bundler.publish.plan import State
+from bundler.publish.plan import Kind, Plan, State, Step
+from bundler.publish.planning import make_plan
 from bundler.publish.push import PushOptions, push_images
 from bundler.publish.push_archives import ArchivePush
 from bundler.publish.push_progress import Sent
@@ -39,8 +42,11 @@ from bundler.reference import ImageTag
 from bundler.sizes import size_text
 from bundler.stores.base import Registry, StoredManifest
 from bundler.stores.login import GivenLogin, Login
-from bundler.stores.opening import open_registry
-from bundler.target import RegistryTarget
+from bundler.stores.opening import open_bucket, open_registry
+from bundler.target import RegistryTarget, read_target
+from bundler.tools.cluster import open_cluster
+from bundler.yamltext import read_yaml
+from tests.publishable import SMALL, make_publishable
 from tests.pushable import Pushable, make_pushable
 from tests.rehearsal import registry as servers
 from tests.rehearsal.faults import Answer, Call, Stall
@@ -610,6 +616,38 @@ def test_without_read_back_a_rotten_blob_passes_and_with_it_nothing_is_tagged(
         push(registry, three, options=PushOptions(read_back=True), emit=events.append)
         assert "4 images at the registry: were read back, and as signed" in noted(events)
         assert state(registry, three) == whole(three)
+
+
+_NOWHERE = """\
+formatVersion: 1
+registry: {host: 127.0.0.1:9, plainHttp: true}
+s3: {bucket: models, region: us-east-1, endpoint: "http://127.0.0.1:9"}
+kubernetes: {namespace: models, release: inference}
+"""
+
+
+def test_a_plan_that_reaches_neither_bucket_nor_registry_tells_both(tmp_path: Path) -> None:
+    release = make_publishable(tmp_path / "release", SMALL)
+    target = read_target(read_yaml(_NOWHERE.encode(), name="target.yaml"), base=tmp_path)
+    destination = Destination(
+        store=open_bucket("models", region="us-east-1", endpoint=target.s3.endpoint),
+        registry=open_registry(target.registry.host, logins=GivenLogin(), plain_http=True),
+        cluster=open_cluster(target.kubernetes),
+    )
+    with pytest.raises(WorldError) as caught:
+        make_plan(release, target, destination, secrets=(), now="2026-11-21T00:00:00Z")
+    bucket, registry = str(caught.value).splitlines()
+    assert "models" in bucket
+    assert registry.startswith("127.0.0.1:9: cannot reach the registry")
+    assert "AWS" in str(caught.value.hint)
+    assert "registry.host" in str(caught.value.hint)
+
+
+def test_what_is_only_read_back_is_not_called_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    there = Step(kind=Kind.IMAGE, name="a:1", state=State.PRESENT)
+    plan = Plan(release="r", manifest=Digest.of(b""), steps=(there,))
+    require_go_ahead(plan, yes=False, reads_back=True)
+    assert "all is there; nothing to send, and its images are read back" in capsys.readouterr().err
 
 
 def test_a_blob_of_another_size_at_the_registry_is_named(place: str, three: Pushable) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -100,6 +102,12 @@ def impatient(
         patience=Patience(sleep=sleep, budget=budget, draw=draw),
         timeouts=Timeouts(idle=idle),
     )
+
+
+def failing(times: int) -> Fault:
+    """Close the connection so often, and then go on as if nothing had been."""
+    failures = iter([None] * times)
+    return lambda _, ask: next(failures, ask())
 
 
 def unfinished(s3: S3, bucket: str) -> list[str]:
@@ -543,17 +551,12 @@ class TestRetries:
         )
         assert store.head("a") is None
         for _ in range(2):
-            left = len(between.calls) + 6
-            between.fault = lambda _, ask, left=left: (
-                None if len(between.calls) <= left else ask()
-            )
+            between.fault = failing(6)
             assert store.head("a") is None
         kinds = [note.partition(" ")[0] for note in notes]
         assert kinds == ["waiting", between.url] * 2
 
-    def test_a_refused_connection_is_told_in_its_own_words(
-        self, s3: S3, s3_bucket: str
-    ) -> None:
+    def test_a_refused_connection_is_told_in_its_own_words(self, s3: S3, s3_bucket: str) -> None:
         notes: list[str] = []
         with proxy(s3) as running:
             store = open_bucket(
@@ -925,6 +928,33 @@ def test_what_is_there_is_judged_by_its_checksum_and_not_read(
     with pytest.raises(ConflictError):
         store.put("a", b"2")
     assert between.operations() == ["HeadObject", "HeadObject"]
+
+
+def test_an_answer_that_drips_is_given_up() -> None:
+    head = b"HTTP/1.1 206 OK\r\nETag: x\r\nContent-Range: bytes 0-99999/100000\r\n"
+
+    def drip(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            connection.recv(1 << 16)
+            connection.sendall(head + b"Content-Length: 100000\r\n\r\n")
+            for _ in range(600):
+                connection.sendall(b"x")
+                time.sleep(0.05)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=drip, args=(server.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=accept, daemon=True).start()
+        endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
+        timeouts = Timeouts(idle=2, answer=0.3)
+        store = open_bucket("b", endpoint=endpoint, region="us-east-1", timeouts=timeouts)
+        begun = time.monotonic()
+        with pytest.raises(WorldError):
+            list(store.read("k", 0, 100_000))
+        assert time.monotonic() - begun < 20
 
 
 class TestServersThatKeepNoChecksums:

@@ -402,12 +402,13 @@ def test_a_checkpoint_of_no_release_stays_however_old_and_is_named(place: Place)
         ]
 
 
-def copy_of(place: Place, sequence: int) -> str:
+def copy_of(place: Place, sequence: int, checkpoint: str = "own") -> str:
     """Put a second copy of a release's checkpoint below the key of a model served once."""
-    prefix = place.prefix(sequence).replace("/own/", "/aaa/")
-    for item in list(place.store.list(place.prefix(sequence))):
+    source = place.prefix(sequence, checkpoint)
+    prefix = source.replace(f"/{checkpoint}/", "/aaa/")
+    for item in list(place.store.list(source)):
         content = place.store.get(item.key, limit=1 << 20)
-        place.store.put(prefix + item.key.removeprefix(place.prefix(sequence)), content)
+        place.store.put(prefix + item.key.removeprefix(source), content)
     return f"s3://models/{prefix}".rstrip("/")
 
 
@@ -417,9 +418,14 @@ def test_a_second_copy_of_what_a_kept_release_has_elsewhere_goes(place: Place) -
     (verdict,) = (item for item in plan.going if item.name == address)
     assert verdict.reason == "a second copy: demo-1.0.4 has it elsewhere"
     assert reason(plan, place.prefix(4).rstrip("/")) == "of demo-1.0.4"
-    assert address not in going(place.plan(named=("demo-1.0.1",)), Thing.CHECKPOINT)
     place.helm[0] = replace(place.helm[0], values={"extra": address})
     assert address not in going(place.plan(keep=2), Thing.CHECKPOINT)
+
+
+def test_a_second_copy_stays_where_a_release_was_named_that_shares_it(place: Place) -> None:
+    address = copy_of(place, 4, "shared")
+    assert address not in going(place.plan(named=("demo-1.0.1",)), Thing.CHECKPOINT)
+    assert address in going(place.plan(keep=2), Thing.CHECKPOINT)
 
 
 def test_a_second_copy_stays_while_it_is_young(place: Place) -> None:

@@ -19,6 +19,7 @@ registry: {host: registry.example.com}
 s3: {bucket: models}
 """
 ECR = "111122223333.dkr.ecr.us-gov-west-1.amazonaws.com"
+ZEROS = "arn:aws:kms:eu-west-1:222233334444:key/00000000-0000-0000-0000-000000000000"
 EVERYTHING = """\
 formatVersion: 1
 registry:
@@ -309,8 +310,9 @@ def test_nothing_in_the_template_looks_like_an_example_and_is_not_known_as_one()
         HEAD.replace("registry.example.com", "registry.example.com.corp.local"),
         HEAD.replace("registry.example.com", "counterexample.com"),
         HEAD.replace("registry.example.com", "r.local") + "values: {note: example.com}",
-        HEAD.replace("registry.example.com", "r.local")
-        + "s3: {kmsKey: 'arn:aws:kms:eu-west-1:222233334444:key/00000000-0000-0000-0000-000000000000'}",
+        HEAD.replace("registry.example.com", "r.local").replace(
+            "models}", f"models, kmsKey: '{ZEROS}'}}"
+        ),
     ],
 )
 def test_what_is_the_operators_own_is_no_placeholder(text: str) -> None:
