@@ -123,7 +123,7 @@ class _Look:
         """Read which release is deployed.
 
         Raises:
-            WorldError: The bucket cannot be asked; if the registry cannot either, that is told, too.
+            WorldError: The bucket cannot be asked; that the registry cannot either is told, too.
         """
         if not only.uses_store:
             return None

@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.response import StreamingBody
 
 from bundler.digest import Digest
 from bundler.errors import ConflictError, ContentError, MalformedError, NotFoundError, WorldError
@@ -23,11 +24,11 @@ from bundler.stores.aws_errors import code_of
 from bundler.stores.base import Advance, Incoming, Note, Pieces, StoredObject, unnoted
 from bundler.stores.judgement import Sameness, judge
 from bundler.stores.retry import Patience, Timeouts, Tries
-from bundler.stores.s3_body import Arriving, Body
-from bundler.stores.s3_errors import NO_SUCH_KEY, LostError, Place, ending, explain, told
+from bundler.stores.s3_body import Body
+from bundler.stores.s3_errors import NO_SUCH_KEY, CutError, LostError, Place, ending, explain, told
 from bundler.stores.s3_retry import Retries
 from bundler.stores.s3_small import Small, Standing
-from bundler.stores.s3_source import read_range
+from bundler.stores.s3_source import Arriving, read_range
 from bundler.stores.s3_upload import S3Incoming, stands_soon
 from bundler.stores.s3_writer import Writer
 
@@ -94,7 +95,10 @@ def connect(
 
     def limit(http_response: AWSResponse, parsed: dict[str, Any], **_: object) -> None:
         if "Body" in parsed:
-            parsed["Body"] = Arriving(http_response.raw, timeouts.answer)
+            body = Arriving(http_response.raw, place.server, timeouts.answer)
+            parsed["Body"] = StreamingBody(
+                body.as_stream(), cast("int", parsed.get("ContentLength"))
+            )
 
     client.meta.events.register("after-call.s3.GetObject", limit)
     return client
@@ -135,9 +139,16 @@ class S3Store:
         """Read a byte: the answer to a refused HEAD has no body that would say why."""
         if missing and self._bucket_seen:
             return
+        tries = Tries(self._patience)
         try:
-            with told(self._place(key)):
-                self._client.get_object(Bucket=self._bucket, Key=key, Range="bytes=0-0")
+            while True:
+                try:
+                    with told(self._place(key)):
+                        self._client.get_object(Bucket=self._bucket, Key=key, Range="bytes=0-0")
+                    break
+                except CutError:
+                    if not tries.again():
+                        raise
         except NotFoundError:
             self._bucket_seen = True
         else:

@@ -1,58 +1,13 @@
-"""Bodies: of a request to S3, read where it lies while it is sent, and of an answer."""
+"""The body of a request to S3: one part, read where it lies while it is sent."""
 
 from __future__ import annotations
 
 import io
-import time
 from collections.abc import Iterator
-from typing import IO, TYPE_CHECKING, cast
-
-from botocore.exceptions import ReadTimeoutError, ResponseStreamingError
-from urllib3.exceptions import ProtocolError
-from urllib3.exceptions import ReadTimeoutError as SilenceError
+from typing import IO, cast
 
 from bundler.stores.base import Advance, Pieces
 from bundler.stores.retry import Tries
-
-if TYPE_CHECKING:
-    from urllib3.response import BaseHTTPResponse
-
-
-class Arriving:
-    """The body of an answer, of which each read comes within a time, however slowly bytes drip.
-
-    Args:
-        raw: What the HTTP library reads.
-        seconds: That one read may take.
-    """
-
-    def __init__(self, raw: BaseHTTPResponse, seconds: float) -> None:
-        self._raw = raw
-        self._seconds = seconds
-
-    def read(self, size: int) -> bytes:
-        """Give so many bytes, or what is left where the body ends.
-
-        Raises:
-            HTTPClientError: The connection broke, or the time is over.
-        """
-        until = time.monotonic() + self._seconds
-        pieces = []
-        try:
-            while size and (piece := self._raw.read1(size)):
-                pieces.append(piece)
-                size -= len(piece)
-                if size and time.monotonic() > until:
-                    raise ReadTimeoutError(endpoint_url=self._raw.url or "", error="too slow")
-        except SilenceError as error:
-            raise ReadTimeoutError(endpoint_url=self._raw.url or "", error=error) from error
-        except ProtocolError as error:
-            raise ResponseStreamingError(error=error) from error
-        return b"".join(pieces)
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._raw.close()
 
 
 class Body:

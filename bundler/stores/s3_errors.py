@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from urllib3.exceptions import HTTPError
 
 from bundler.errors import (
     BundleError,
@@ -123,6 +124,10 @@ class LostError(WorldError):
         self.may_be_ours = may_be_ours
 
 
+class CutError(WorldError):
+    """An answer was cut where the client library tries nothing again."""
+
+
 def ending(
     pages: Iterable[ListObjectsV2OutputTypeDef], place: Place
 ) -> Iterator[ListObjectsV2OutputTypeDef]:
@@ -149,6 +154,7 @@ def told(place: Place) -> Iterator[None]:
 
     Raises:
         LostError: The key was taken, the object changed, or the upload is gone.
+        CutError: The answer to a refused call was cut.
     """
     try:
         yield
@@ -158,6 +164,9 @@ def told(place: Place) -> Iterator[None]:
             again = error.response.get("ResponseMetadata", {}).get("RetryAttempts", 0) > 0
             raise LostError(text, may_be_ours=again, hint="run again") from error
         raise explain(error, place) from error
+    except HTTPError as error:
+        # botocore reads the body of a refused GetObject outside its own handling of errors.
+        raise CutError(f"{place}: an answer of {place.server} was cut", hint="run again") from error
 
 
 def explain(error: ClientError | BotoCoreError, place: Place) -> BundleError:

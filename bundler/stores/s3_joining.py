@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 from datetime import datetime
 
-from botocore.exceptions import BotoCoreError, ClientError
-
+from bundler.errors import BundleError
 from bundler.object_settings import ObjectSettings
 from bundler.stores.base import Note
 from bundler.stores.s3_errors import Place, told
@@ -38,7 +37,12 @@ def join_or_begin(writer: Writer, place: Place, wanted: Wanted, note: Note) -> U
     left = find_unfinished(writer.client, place, wanted, asked)
     if left is None or left.listed != asked:
         with told(place):
-            own = writer.begin(place)
+            own, again = writer.begin(place)
+        if again:  # an answer was lost, and with it perhaps an upload: all choose the oldest one
+            first = find_unfinished(writer.client, place, wanted, asked)
+            if first is not None and first.upload_id != own:
+                end_upload(writer, place, own)
+                return first
         mine = None if left is None else look_up(writer.client, place, own)
         if left is None or mine is None or left.listed != mine.listed:
             return Unfinished(upload_id=own, begun=datetime.min, listed=asked)
@@ -49,7 +53,7 @@ def join_or_begin(writer: Writer, place: Place, wanted: Wanted, note: Note) -> U
 
 def end_upload(writer: Writer, place: Place, upload_id: str) -> None:
     """End an upload that nobody needs; that it cannot be ended is no error."""
-    with contextlib.suppress(ClientError, BotoCoreError):
+    with contextlib.suppress(BundleError), told(place):
         writer.client.abort_multipart_upload(Bucket=place.bucket, Key=place.key, UploadId=upload_id)
 
 

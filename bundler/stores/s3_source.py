@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Protocol, cast
 
-from botocore.exceptions import HTTPClientError, IncompleteReadError
+from botocore.exceptions import HTTPClientError, IncompleteReadError, ReadTimeoutError
 
 from bundler.errors import WorldError
 from bundler.reference import S3Prefix
@@ -20,6 +21,54 @@ if TYPE_CHECKING:
 
 _ATTEMPTS = 5
 _CHUNK = 1 << 20
+
+
+class Raw(Protocol):
+    """What the HTTP library gives to read an answer from."""
+
+    def read1(self, size: int, /) -> bytes:
+        """Give what comes next, at most so much; nothing at the end."""
+
+    def close(self) -> None:
+        """Close the connection."""
+
+
+class Arriving:
+    """The body of an answer, of which each read comes within a time, however slowly bytes drip.
+
+    Args:
+        raw: What it is read from.
+        server: Its URL.
+        seconds: That one read may take.
+    """
+
+    def __init__(self, raw: Raw, server: str, seconds: float) -> None:
+        self._raw = raw
+        self._server = server
+        self._seconds = seconds
+
+    def read(self, size: int) -> bytes:
+        """Give so many bytes, or what is left where the body ends.
+
+        Raises:
+            ReadTimeoutError: The time is over.
+        """
+        until = time.monotonic() + self._seconds
+        pieces = []
+        while size and (piece := self._raw.read1(size)):
+            pieces.append(piece)
+            size -= len(piece)
+            if size and time.monotonic() > until:
+                raise ReadTimeoutError(endpoint_url=self._server, error="too slow")
+        return b"".join(pieces)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._raw.close()
+
+    def as_stream(self) -> IO[bytes]:
+        """Give it the type under which the client library takes it."""
+        return cast("IO[bytes]", self)
 
 
 def list_folder(client: S3Client, where: S3Prefix) -> RemoteFolder:

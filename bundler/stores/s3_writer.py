@@ -81,12 +81,16 @@ class Writer:
             self.client.delete_object(Bucket=place.bucket, Key=place.key)
             raise
 
-    def begin(self, place: Place) -> str:
-        """Begin a multipart upload whose parts have SHA-256; gives its id."""
+    def begin(self, place: Place) -> tuple[str, bool]:
+        """Begin a multipart upload whose parts have SHA-256.
+
+        Returns:
+            Its id, and whether there may be another one of ours, as the call was made again.
+        """
         begun = self.client.create_multipart_upload(
             Bucket=place.bucket, Key=place.key, ChecksumAlgorithm="SHA256", **self._settings()
         )
-        return begun["UploadId"]
+        return begun["UploadId"], begun["ResponseMetadata"].get("RetryAttempts", 0) > 0
 
     def require_encrypted(self, place: Place, answer: Mapping[str, object]) -> None:
         """Refuse a server that keeps what it takes without the key that it was told to use.

@@ -132,9 +132,10 @@ class TestCheckpoint:
         assert again.read_bytes == 0
         assert fetched == Fetched(files=4, size=SIZE, kept=SIZE)
         assert stamps(destination) == before
-        assert [e for e in events if isinstance(e, Finished)] == [
-            Finished(file.path, skipped=True) for file in CHECKPOINT.files
-        ]
+        compared, *ends = [event for event in events if isinstance(event, Finished)]
+        assert compared == Finished(f"what is in {destination}")
+        assert ends == [Finished(file.path, skipped=True) for file in CHECKPOINT.files]
+        assert sum(event.step for event in events if isinstance(event, Advanced)) == SIZE
 
     @pytest.mark.parametrize("at", [0, SMALLEST_PART - 1, SMALLEST_PART + 3])
     def test_a_wrong_byte_at_the_destination_is_repaired_by_its_part(

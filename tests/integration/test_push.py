@@ -43,7 +43,8 @@ from bundler.sizes import size_text
 from bundler.stores.base import Registry, StoredManifest
 from bundler.stores.login import GivenLogin, Login
 from bundler.stores.opening import open_bucket, open_registry
-from bundler.target import RegistryTarget, read_target
+from bundler.target import RegistryTarget
+from bundler.target_reader import read_target
 from bundler.tools.cluster import open_cluster
 from bundler.yamltext import read_yaml
 from tests.publishable import SMALL, make_publishable
