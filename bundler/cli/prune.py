@@ -11,6 +11,7 @@ import click
 
 from bundler.cli.opening import load_target, read_keys
 from bundler.cli.options import json_option, key_option, parsed, print_json, target_option
+from bundler.cli.plainly import tell_note
 from bundler.cli.render import Watcher
 from bundler.errors import CHANGES_PENDING, ConflictError, printable
 from bundler.events import Emit
@@ -84,7 +85,9 @@ def command(
         raise click.UsageError("--uploads and --release do not go together")
     target = load_target(target_file)
     s3 = target.s3
-    upkeep = open_upkeep(s3.place.bucket, endpoint=s3.endpoint, region=s3.region, ca=s3.ca)
+    upkeep = open_upkeep(
+        s3.place.bucket, endpoint=s3.endpoint, region=s3.region, ca=s3.ca, note=tell_note
+    )
     rules = Rules(keep=keep, older_than=older_than, named=named)
     with Watcher() as emit:
         survey = _survey(target, upkeep, key_files, rules, emit)
@@ -140,7 +143,9 @@ def _survey(
 ) -> PruneSurvey:
     s3 = target.s3
     return PruneSurvey(
-        store=open_bucket(s3.place.bucket, endpoint=s3.endpoint, region=s3.region, ca=s3.ca),
+        store=open_bucket(
+            s3.place.bucket, endpoint=s3.endpoint, region=s3.region, ca=s3.ca, note=tell_note
+        ),
         upkeep=upkeep,
         place=s3.place,
         revisions=open_cluster(target.kubernetes).release.revisions,

@@ -240,7 +240,7 @@ def test_parts_that_another_publisher_brings_are_not_sent_by_us(
     bring(cargo, ours, 1, 2, 3)
     ours.complete()
     assert of_minio.parts_sent() == PARTS - 1
-    assert [text for text in notes if "1 parts came from elsewhere" in text]
+    assert [text for text in notes if "1 part came from elsewhere" in text]
 
 
 ENCRYPTED = ObjectSettings(kms_key=KMS_KEY)
