@@ -35,9 +35,7 @@ class Estimate:
     def describe(self, bytes_per_second: float) -> str:
         """Tell it to people; the time is the least that hashing alone takes."""
         hashing = hashing_text(self.hashed / bytes_per_second)
-        return (
-            f"{size_text(self.read)} to read, {size_text(self.room)} of disk to work in{hashing}"
-        )
+        return f"{size_text(self.read)} to read, {size_text(self.room)} of disk to work in{hashing}"
 
 
 def estimate_build(archives: Sequence[PreparedArchive], images: Sequence[PinnedImage]) -> Estimate:

@@ -97,9 +97,7 @@ _OPTIONS = (
 )
 
 
-def _open(
-    where: S3Prefix, server: str | None, region: str | None, ca: Path | None
-) -> ReleaseFiles:
+def _open(where: S3Prefix, server: str | None, region: str | None, ca: Path | None) -> ReleaseFiles:
     return ReleaseInBucket(
         open_folder(where, endpoint=server, region=region, ca=ca, note=tell_note)
     )
