@@ -148,11 +148,17 @@ _STANDINGS = {
 def judge_object(
     key: str, file: CheckpointFile, found: StoredObject | None, *, group: str
 ) -> Finding:
-    """Compare what a store says of an object with what was signed of a checkpoint's file."""
+    """Compare what a store says of an object with what was signed of a checkpoint's file.
+
+    A checksum that is not ours counts as different, though the same bytes in other parts have
+    another one: only reading tells, and nobody is to take for whole what perhaps is not.
+    """
     standing, detail = Standing.MISSING, ""
     if found is not None:
         judged = judge(found, file.size, file.parts, file.digest)
         standing, detail = _STANDINGS[judged.sameness], judged.detail
+        if standing is Standing.UNPROVEN and found.checksum is not None:
+            standing, detail = Standing.DIFFERENT, f"{detail}: --read-back tells"
     return Finding(
         subject=Subject.CHECKPOINT_FILE, name=key, standing=standing, detail=detail, group=group
     )

@@ -1004,6 +1004,9 @@ class Slow:
     def copy(self, *_: object) -> bool:
         return False
 
+    def holds(self, *_: object) -> bool:
+        return False
+
     def send(self, span: Span, pieces: Any, advance: object) -> None:
         for _attempt in range(200):
             next(pieces())
@@ -1049,6 +1052,7 @@ class Careless:
     def begin(self, key: str, *, size: int, **_: object) -> Any:
         return SimpleNamespace(
             missing=[Span(1, 0, size)],
+            holds=lambda *_: False,
             send=lambda span, pieces, advance: self.store(key, pieces),
             complete=lambda: None,
         )

@@ -437,7 +437,7 @@ def test_the_same_bytes_that_somebody_cut_elsewhere_are_present(
     assert found is not None
     assert found.checksum != s3_checksum(file.parts)
     assert str(found.checksum).endswith(f"-{PARTS}")
-    assert judge_object("k", file, found, group="g").standing is Standing.UNPROVEN
+    assert judge_object("k", file, found, group="g").standing is Standing.DIFFERENT
     plan = upload(cargo, store, of_minio.place)
     [step] = [step for step in plan.steps if step.name == where["Key"]]
     assert step.state is State.PRESENT
