@@ -49,11 +49,12 @@ class PlainLines:
         self._every = every
         self._lock = threading.Lock()
         self._over = threading.Event()
+        self._teller = threading.Thread(target=self._tell_progress, daemon=True)
         self._waited = 0.0
         self._said: tuple[str, ...] = ()
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._tell_progress, daemon=True).start()
+        self._teller.start()
         return self
 
     def __exit__(
@@ -62,8 +63,10 @@ class PlainLines:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with self._lock:
-            self._over.set()
+        self._over.set()
+        # A thread that is left when Python ends is ended by what a small image may not have.
+        if self._teller.is_alive():
+            self._teller.join()
         if kind is not None:  # what was nearly done a moment ago says nothing of an end
             self._tell_unfinished()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 import time
 from dataclasses import dataclass
 
@@ -152,3 +153,10 @@ def test_a_time_is_hours_minutes_and_seconds() -> None:
         "1:00:01",
         "100:00:00",
     ]
+
+
+def test_no_thread_is_left_when_a_run_ends() -> None:
+    before = threading.enumerate()
+    with PlainLines():
+        assert len(threading.enumerate()) == len(before) + 1
+    assert threading.enumerate() == before
