@@ -14,7 +14,7 @@ from bundler.archive.trouble import blaming
 # Source: Linux, include/uapi/linux/fs.h, FICLONE.
 _FICLONE = 0x40049409
 _MODE = 0o644
-_CANNOT = {
+CANNOT = {
     errno.EXDEV,
     errno.EPERM,
     errno.EMLINK,
@@ -45,11 +45,28 @@ def share(source: Path, target: Path, *, link: bool) -> Literal["linked", "clone
         return "linked" if link and _link(source, target) else None
 
 
+def clone(source: int, target: int) -> bool:
+    """Have an empty file share the blocks of another; False where the file system cannot.
+
+    Args:
+        source: Descriptor of the one.
+        target: Of the empty one, which is flushed to the disk.
+    """
+    try:
+        fcntl.ioctl(target, _FICLONE, source)
+    except OSError as error:
+        if error.errno in CANNOT:
+            return False
+        raise
+    os.fsync(target)
+    return True
+
+
 def _link(source: Path, target: Path) -> bool:
     try:
         os.link(source, target, follow_symlinks=False)
     except OSError as error:
-        if error.errno in _CANNOT:
+        if error.errno in CANNOT:
             return False
         raise
     return True
@@ -57,17 +74,13 @@ def _link(source: Path, target: Path) -> bool:
 
 def _clone(source: Path, target: Path) -> bool:
     descriptor = open_descriptor(source)
+    made = False
     try:
         with target.open("xb") as file:
-            try:
-                fcntl.ioctl(file, _FICLONE, descriptor)
-                os.fchmod(file.fileno(), _MODE)
-                os.fsync(file.fileno())
-            except OSError as error:
-                target.unlink()
-                if error.errno in _CANNOT:
-                    return False
-                raise
+            os.fchmod(file.fileno(), _MODE)
+            made = clone(descriptor, file.fileno())
     finally:
         os.close(descriptor)
-    return True
+        if not made:
+            target.unlink(missing_ok=True)
+    return made

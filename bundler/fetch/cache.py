@@ -11,8 +11,6 @@ without harm to a server that runs.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -22,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from bundler.archive.held_directory import HeldDirectory
+from bundler.archive.sharing import CANNOT, clone
 from bundler.archive.trouble import blaming
 from bundler.errors import MalformedError, WorldError
 from bundler.events import Emit, Started
@@ -32,17 +31,6 @@ from bundler.sizes import size_text
 Way = Literal["link", "clone", "copy"]
 _WAYS: Sequence[Way] = ("link", "clone", "copy")
 
-# Source: Linux, include/uapi/linux/fs.h, FICLONE.
-_FICLONE = 0x40049409
-_CANNOT = {
-    errno.EXDEV,
-    errno.EPERM,
-    errno.EMLINK,
-    errno.EOPNOTSUPP,
-    errno.EINVAL,
-    errno.ENOTTY,
-    errno.ENOSYS,
-}
 _PROBE, _PROBE_BYTES = ".bundle-probe.partial", 4096
 _COPY_HINT = "the cache changed while it was read: run again"
 _BLOCK = 512  # what stat(2) counts in
@@ -161,7 +149,7 @@ def _link(entry: HeldDirectory, name: str, destination: HeldDirectory, new: str)
         try:
             entry.link(name, destination, new)
         except OSError as error:
-            if error.errno in _CANNOT:
+            if error.errno in CANNOT:
                 return False
             raise
     return True
@@ -173,15 +161,10 @@ def _clone(entry: HeldDirectory, name: str, destination: HeldDirectory, new: str
         destination.writing(new, os.O_CREAT) as descriptor,
         blaming(destination.path / new),
     ):
-        try:
-            fcntl.ioctl(descriptor, _FICLONE, source.fileno())
-        except OSError as error:
-            if error.errno in _CANNOT:
-                destination.remove(new)
-                return False
-            raise
         os.fchmod(descriptor, stat.S_IMODE(source.status.st_mode))
-        os.fsync(descriptor)
+        if not clone(source.fileno(), descriptor):
+            destination.remove(new)
+            return False
     return True
 
 

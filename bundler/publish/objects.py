@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from bundler.digest import Digest
 from bundler.errors import MalformedError, printable
@@ -16,7 +16,7 @@ from bundler.reference import S3Prefix
 from bundler.release import MAX_SIGNATURE_BYTES, TrustedRelease
 from bundler.sizes import count_text
 from bundler.stores.base import ObjectStore, StoredObject
-from bundler.stores.judgement import Sameness, judge
+from bundler.stores.judgement import Sameness, judge, read_back
 from bundler.sums import SUMS_NAME
 
 _THREADS = 8
@@ -91,14 +91,7 @@ def first_wrong_part(store: ObjectStore, key: str, file: CheckpointFile) -> str:
     Returns:
         What differs first, in words; empty where all is right.
     """
-    for span, expected in zip(file.spans(), file.parts, strict=True):
-        whole = hashlib.sha256()
-        for chunk in store.read(key, span.offset, span.length):
-            whole.update(chunk)
-        got = Digest(whole.hexdigest())
-        if got != expected:
-            return f"part {span.number} of {len(file.parts)}: expected {expected}, got {got}"
-    return ""
+    return read_back(partial(store.read, key), file.size, file.parts)
 
 
 def _state(

@@ -75,10 +75,10 @@ class Upload:
     def send(self, plan: Plan, work: Sequence[tuple[Checkpoint, S3Prefix]]) -> None:
         """Send the pending files of some checkpoints, each with its place.
 
-        Nothing appears before the bytes of all of them are in the store: one wrong byte, and no
-        object is completed. Files of one part go last, in one request each; they are compared
-        with their signed digests here before anything is sent. What arrived of an object that is
-        not completed stays for the next run.
+        No file of several parts appears before all such parts are in the store, and those of one
+        part, which go in one request each, were compared with their signed digests here before
+        anything was sent: one wrong byte, and no object is completed. What arrived of an object
+        that is not completed stays for the next run.
 
         Raises:
             ContentError: Bytes differ from what was signed; no object has them.

@@ -1,13 +1,14 @@
-"""Whether what a store says of an object proves that it is the one that was signed. Pure."""
+"""Whether an object is the one that was signed: by what the store says of it, or by its bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from bundler.digest import Digest
-from bundler.parts import s3_checksum
+from bundler.parts import part_size, s3_checksum, spans
 from bundler.stores.base import StoredObject
 
 
@@ -56,3 +57,26 @@ def judge(
     return Judgement(
         Sameness.UNKNOWN, f"the store keeps {got}, perhaps of other parts; the size is right"
     )
+
+
+def read_back(
+    read: Callable[[int, int], Iterator[bytes]], size: int, parts: Sequence[Digest]
+) -> str:
+    """Read an object and compare it with the signed parts.
+
+    Args:
+        read: Streams so many bytes from an offset, as ``ObjectStore.read``.
+        size: Bytes that were signed.
+        parts: Their digests.
+
+    Returns:
+        What differs first, in words; empty where all is right.
+    """
+    for span, expected in zip(spans(size, part_size(size)), parts, strict=True):
+        whole = hashlib.sha256()
+        for chunk in read(span.offset, span.length):
+            whole.update(chunk)
+        got = Digest(whole.hexdigest())
+        if got != expected:
+            return f"part {span.number} of {len(parts)}: expected {expected}, got {got}"
+    return ""

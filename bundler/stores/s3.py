@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -22,10 +21,10 @@ from bundler.object_settings import ObjectSettings
 from bundler.parts import Span, part_size, s3_checksum, spans
 from bundler.stores.aws_errors import code_of
 from bundler.stores.base import Advance, Incoming, Note, Pieces, StoredObject, unnoted
-from bundler.stores.judgement import Sameness, judge
+from bundler.stores.judgement import Sameness, judge, read_back
 from bundler.stores.retry import Patience, Timeouts, Tries
 from bundler.stores.s3_body import Body
-from bundler.stores.s3_errors import NO_SUCH_KEY, CutError, LostError, Place, ending, explain, told
+from bundler.stores.s3_errors import NO_SUCH_KEY, LostError, Place, ending, explain, told
 from bundler.stores.s3_retry import Retries
 from bundler.stores.s3_small import Small, Standing
 from bundler.stores.s3_source import Arriving, read_range
@@ -76,32 +75,35 @@ def connect(
         read_timeout=timeouts.idle,
         max_pool_connections=_CONNECTIONS,
     )
-    place = Place("", "", endpoint or "")
     verify = None if ca is None else str(ca)
     try:
         session = boto3.session.Session(region_name=region)
         client = session.client("s3", endpoint_url=endpoint, verify=verify, config=config)
     except BotoCoreError as error:
-        raise explain(error, place) from error
+        raise explain(error, Place("", "", endpoint or "")) from error
     except ValueError as error:
-        raise MalformedError(f"{place.server}: not the URL of an S3 server") from error
+        server = Place("", "", endpoint or "").server
+        raise MalformedError(f"{server}: not the URL of an S3 server") from error
+    server = Place("", "", client.meta.endpoint_url).server
     if "@" in urlsplit(client.meta.endpoint_url).netloc:  # the library would repeat it in errors
         raise MalformedError(
-            f"{Place('', '', client.meta.endpoint_url).server}: this S3 endpoint is given with a "
-            "login in it, expected https://HOST[:PORT]",
+            f"{server}: this S3 endpoint is given with a login in it, expected https://HOST[:PORT]",
             hint="credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile",
         )
     Retries(patience or Patience(), note).watch(client)
-
-    def limit(http_response: AWSResponse, parsed: dict[str, Any], **_: object) -> None:
-        if "Body" in parsed:
-            body = Arriving(http_response.raw, place.server, timeouts.answer)
-            parsed["Body"] = StreamingBody(
-                body.as_stream(), cast("int", parsed.get("ContentLength"))
-            )
-
-    client.meta.events.register("after-call.s3.GetObject", limit)
+    client.meta.events.register(
+        "after-call.s3.GetObject", partial(_limit_reads, server, timeouts.answer)
+    )
     return client
+
+
+def _limit_reads(
+    server: str, seconds: float, http_response: AWSResponse, parsed: dict[str, Any], **_: object
+) -> None:
+    """Have each read of an object's bytes come within a time."""
+    if "Body" in parsed:
+        body = Arriving(http_response.raw, server, seconds)
+        parsed["Body"] = StreamingBody(body.as_stream(), cast("int", parsed.get("ContentLength")))
 
 
 class S3Store:
@@ -139,16 +141,8 @@ class S3Store:
         """Read a byte: the answer to a refused HEAD has no body that would say why."""
         if missing and self._bucket_seen:
             return
-        tries = Tries(self._patience)
         try:
-            while True:
-                try:
-                    with told(self._place(key)):
-                        self._client.get_object(Bucket=self._bucket, Key=key, Range="bytes=0-0")
-                    break
-                except CutError:
-                    if not tries.again():
-                        raise
+            list(self.read(key, 0, 1))
         except NotFoundError:
             self._bucket_seen = True
         else:
@@ -257,7 +251,7 @@ class S3Store:
             return False
         sameness = judge(found, size, parts).sameness
         if sameness is Sameness.OTHER or (
-            sameness is Sameness.UNKNOWN and not self._reads_as(key, size, parts)
+            sameness is Sameness.UNKNOWN and read_back(partial(self.read, key), size, parts)
         ):
             raise ConflictError(
                 f"{self._place(key)}: expected {size} bytes of checksum {s3_checksum(parts)}, "
@@ -273,16 +267,6 @@ class S3Store:
                 f"{self._place(key)}: another writer's upload came between and is gone again",
                 hint="run again",
             )
-
-    def _reads_as(self, key: str, size: int, parts: Sequence[Digest]) -> bool:
-        """Compare by reading: the server does not say a checksum of our kind."""
-        for span, digest in zip(spans(size, part_size(size)), parts, strict=True):
-            whole = hashlib.sha256()
-            for chunk in self.read(key, span.offset, span.length):
-                whole.update(chunk)
-            if Digest(whole.hexdigest()) != digest:
-                return False
-        return True
 
     def _place(self, key: str, part: str = "") -> Place:
         return Place(self._bucket, key, self._client.meta.endpoint_url, part)

@@ -38,12 +38,10 @@ def join_or_begin(writer: Writer, place: Place, wanted: Wanted, note: Note) -> U
     if left is None or left.listed != asked:
         with told(place):
             own, again = writer.begin(place)
-        if again:  # an answer was lost, and with it perhaps an upload: all choose the oldest one
-            first = find_unfinished(writer.client, place, wanted, asked)
-            if first is not None and first.upload_id != own:
-                end_upload(writer, place, own)
-                return first
-        mine = None if left is None else look_up(writer.client, place, own)
+        if again:  # the answer that was lost may have begun one, too, before or with ours
+            left = find_unfinished(writer.client, place, wanted, asked, own)
+        theirs = left is not None and left.upload_id != own
+        mine = look_up(writer.client, place, own) if theirs else None
         if left is None or mine is None or left.listed != mine.listed:
             return Unfinished(upload_id=own, begun=datetime.min, listed=asked)
         end_upload(writer, place, own)

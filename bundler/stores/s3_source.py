@@ -13,7 +13,7 @@ from botocore.exceptions import HTTPClientError, IncompleteReadError, ReadTimeou
 from bundler.errors import WorldError
 from bundler.reference import S3Prefix
 from bundler.remote_object import RemoteFolder, RemoteObject
-from bundler.stores.s3_errors import LostError, Place, ending, explain, told
+from bundler.stores.s3_errors import CutError, LostError, Place, ending, explain, told
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
@@ -122,19 +122,22 @@ def read_range(
     """
     position, end, failures = offset, offset + length, 0
     while position < end:
-        body, etag = _open(client, place, (position, end), etag)
         start = position
         try:
+            body, etag = _open(client, place, (position, end), etag)
             with closing(body):
                 while chunk := body.read(min(_CHUNK, end - position)):
                     position += len(chunk)
                     yield chunk
             if position < end:  # the body ended too early, and yet as its length said
                 raise IncompleteReadError(actual_bytes=position, expected_bytes=end)
-        except (HTTPClientError, IncompleteReadError) as error:
+        except (HTTPClientError, IncompleteReadError, CutError) as error:
             failures = 1 if position - start >= _CHUNK else failures + 1
-            if failures >= _ATTEMPTS:
-                raise explain(error, place) from error
+            if failures < _ATTEMPTS:
+                continue
+            if isinstance(error, CutError):
+                raise
+            raise explain(error, place) from error
 
 
 def _open(

@@ -62,7 +62,7 @@ class Unfinished:
 
 
 def find_unfinished(
-    client: S3Client, place: Place, wanted: Wanted, asked: Listed
+    client: S3Client, place: Place, wanted: Wanted, asked: Listed, own: str = ""
 ) -> Unfinished | None:
     """Choose the upload of a key that has most of our parts, and of equal ones the oldest.
 
@@ -74,6 +74,7 @@ def find_unfinished(
         place: The object.
         wanted: Its parts, by number.
         asked: How the server lists an upload of ours, if it tells all.
+        own: One that was just begun, chosen where no other is as good.
 
     Raises:
         DeniedError, WorldError: As every call; that we may not list uploads is no error.
@@ -84,9 +85,17 @@ def find_unfinished(
         except ClientError:  # we may not, or the server cannot: then there is none to go on with
             return None
         judged = [_judge(client, place, wanted, *item) for item in found]
-    ours = [item for item in judged if item is not None]
-    ours.sort(key=lambda item: (item.listed != asked, -_parts(item), item.begun, item.upload_id))
-    return ours[0] if ours else None
+    return min(
+        (item for item in judged if item is not None),
+        key=lambda item: (
+            item.listed != asked,
+            -_parts(item),
+            item.begun,
+            item.upload_id == own,
+            item.upload_id,
+        ),
+        default=None,
+    )
 
 
 def _parts(upload: Unfinished) -> int:

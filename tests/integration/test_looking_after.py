@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import yaml
 
 from bundler.archive.bundle_files import open_bundle_files
 from bundler.digest import Digest
-from bundler.parts import s3_checksum
+from bundler.parts import Span, s3_checksum, spans
 from bundler.publish.layout import Layout, lay_out
 from bundler.publish.objects import markers, release_files
 from bundler.publish.pointer import Deployed, Pointer, encode_pointer
@@ -278,11 +278,11 @@ def test_a_multipart_object_is_compared_by_its_composite(
     key = lay_out(big.manifest, site.target).checkpoints["big_1"].key("w")
     client = connect(endpoint=site.s3.url, region=site.s3.region)
 
-    def upload(content: bytes) -> None:
+    def upload(content: bytes, cut: Sequence[Span]) -> None:
         where = {"Bucket": site.bucket, "Key": key}
         begun = client.create_multipart_upload(**where, ChecksumAlgorithm="SHA256")  # type: ignore[arg-type]
         parts: list[Any] = []
-        for span in file.spans():
+        for span in cut:
             part = content[span.offset : span.offset + span.length]
             digest = Digest.of(part).base64
             done = client.upload_part(
@@ -303,15 +303,20 @@ def test_a_multipart_object_is_compared_by_its_composite(
     arguments = (
         "status", str(big.directory), "--key", str(site.directory / "big.pub"), "--only", "big",
     )  # fmt: skip
-    upload(weights)
+    upload(weights, file.spans())
     found = site.store.head(key)
     assert found is not None
     assert found.checksum == s3_checksum(file.parts)
     told = site.bundle(*arguments)
     assert ("checkpoint file", "present", key) in subjects(told)
-    upload(weights[:-1] + b"\x08")
+    upload(weights[:-1] + b"\x08", file.spans())
     told = site.bundle(*arguments, check=8)
     assert ("checkpoint file", "different", key) in subjects(told)
+    upload(weights, list(spans(len(weights), 32 << 20)))
+    told = site.bundle(*arguments, check=8)
+    assert ("checkpoint file", "different", key) in subjects(told)
+    told = site.bundle(*arguments, "--read-back")
+    assert ("checkpoint file", "present", key) in subjects(told)
 
 
 def old_copies(site: Site) -> list[str]:

@@ -666,6 +666,25 @@ class TestDownloads:
             list(store.read("a", 0, len(self.CONTENT)))
         assert len(between.calls) == 5
 
+    @pytest.mark.parametrize("times", [1, 1000])
+    def test_an_answer_that_is_cut_where_an_object_is_not_there_is_asked_for_again(
+        self, store: ObjectStore, between: Proxy, times: int
+    ) -> None:
+        def cut(call: Call, ask: Pass) -> Answer:
+            begun = Answer(404, {"Transfer-Encoding": "chunked"}, b"50\r\n<Error>", cut=11)
+            return begun if len(between.calls) <= times else refusal(404, "NoSuchKey")
+
+        between.fault = cut
+        between.calls.clear()
+        with pytest.raises(WorldError) as caught:
+            list(store.read("nothing", 0, 10))
+        if times == 1:
+            assert len(between.calls) == 2
+            assert "no such object" in str(caught.value)
+        else:
+            assert len(between.calls) <= 5
+            assert "an answer of http://127.0.0.1" in str(caught.value)
+
     def test_a_server_that_sends_nothing_of_a_range_is_given_up(
         self, store: ObjectStore, between: Proxy
     ) -> None:

@@ -243,6 +243,24 @@ def test_parts_that_another_publisher_brings_are_not_sent_by_us(
     assert [text for text in notes if "1 part came from elsewhere" in text]
 
 
+def test_an_answer_to_the_begin_that_is_lost_leaves_no_upload(bucket: Bucket, cargo: Cargo) -> None:
+    lost: list[Call] = []
+
+    def lose(call: Call, ask: Pass) -> Answer | None:
+        answer = ask()
+        if call.operation != "CreateMultipartUpload" or lost:
+            return answer
+        lost.append(call)
+        return None
+
+    bucket.between.fault = lose
+    incoming = begin(cargo, bucket, bucket.open(), [])
+    assert lost
+    bring(cargo, incoming, 1, 2, 3)
+    incoming.complete()
+    require_whole(bucket, cargo, "model.safetensors")
+
+
 ENCRYPTED = ObjectSettings(kms_key=KMS_KEY)
 SETTINGS = ObjectSettings(
     kms_key=KMS_KEY, storage_class="REDUCED_REDUNDANCY", tags={"team": "llm + co/a=b", "empty": ""}
