@@ -22,8 +22,8 @@ from bundler.manifest import (
 from bundler.manifest_codec import encode_manifest
 from bundler.release import find_release, open_release, read_agreed, read_sums_file, shown
 from bundler.release_files import ReleaseFiles, files_at
-from bundler.signing.keys import PublicKey
 from bundler.sizes import size_text
+from bundler.trust import NOBODY, Trust
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +98,7 @@ class Description:
                 ("sequence", str(release.sequence)),
                 ("created", release.created),
                 ("expires", release.expires or "never"),
+                ("SBOMs", _sboms(self.manifest.bundle)),
                 ("signed by", signed),
             ],
         )
@@ -121,7 +122,7 @@ class Description:
 
 def describe_path(
     path: Path | ReleaseFiles,
-    keys: Sequence[PublicKey] = (),
+    trust: Trust = NOBODY,
     *,
     release_dir: Path | None = None,
     elsewhere: Sequence[Path] = (),
@@ -130,7 +131,8 @@ def describe_path(
 
     Args:
         path: A release directory or an archive, or a release's files wherever they lie.
-        keys: Keys to trust; with none the manifest is shown as it is, and said to be unverified.
+        trust: Whom to trust; where it is nobody, the manifest is shown as it is, and said to be
+            unverified.
         release_dir: Where SHA256SUMS and MANIFEST.json lie, where not in or beside ``path``.
         elsewhere: Where else archives, or volumes of them, may lie.
 
@@ -140,7 +142,7 @@ def describe_path(
         MalformedError, NotFoundError: The small files are broken or missing.
     """
     where = path if isinstance(path, ReleaseFiles) else find_release(path, release_dir)
-    manifest, signatures = _read(files_at(where), keys)
+    manifest, signatures = _read(files_at(where), trust)
     archive = None
     if isinstance(path, Path) and not path.is_dir():
         archive = _archive_name(path.name)
@@ -177,9 +179,9 @@ def _volumes_to_dict(found: VolumeSet) -> dict[str, object]:
     }
 
 
-def _read(files: ReleaseFiles, keys: Sequence[PublicKey]) -> tuple[Manifest, tuple[str, ...]]:
-    if keys:
-        release = open_release(files, keys)
+def _read(files: ReleaseFiles, trust: Trust) -> tuple[Manifest, tuple[str, ...]]:
+    if trust:
+        release = open_release(files, trust)
         return release.manifest, release.signatures
     content = files.read(MANIFEST_NAME, limit=MAX_MANIFEST_BYTES)
     return read_agreed(files, read_sums_file(files), content)[1], ()
@@ -230,6 +232,11 @@ def _checkpoints(checkpoints: Sequence[Checkpoint]) -> Section:
 def _models(models: Sequence[Model]) -> Section:
     rows = [(m.key, m.model_name, m.model_type, str(m.gpus), m.checkpoint) for m in models]
     return _section("Models", ("model", "served as", "type", "GPUs", "checkpoint"), rows)
+
+
+def _sboms(bundle: Bundle) -> str:
+    count = sum(file.path.startswith("sbom/") for file in bundle.files)
+    return f"{count} in sbom/ of the bundle" if count else "none"
 
 
 def _bundle_files(bundle: Bundle) -> Section:

@@ -30,8 +30,8 @@ from bundler.fetch.wanted import File, check_names, missing_bytes
 from bundler.manifest import Bundle, Checkpoint, Manifest
 from bundler.release import TrustedRelease, find_release, open_release, shown
 from bundler.release_files import ReleaseFiles
-from bundler.signing.keys import PublicKey
 from bundler.sizes import size_text
+from bundler.trust import Trust
 from bundler.verify.path import judge_expiry
 from bundler.verify.scope import archive_of, read_scope
 
@@ -67,7 +67,7 @@ class Extracted:
 def extract(
     path: Path | ReleaseFiles,
     destination: Path,
-    keys: Sequence[PublicKey],
+    trust: Trust,
     *,
     now: str,
     only: str | None = None,
@@ -85,7 +85,7 @@ def extract(
         path: A release directory, an archive, or a volume of one; or a release's files wherever
             they lie.
         destination: Made if need be; no name below it may be a link.
-        keys: Whom to trust.
+        trust: Whom to trust.
         now: UTC seconds, as ``2026-11-01T00:00:00Z``, to judge the release's expiry by.
         only: Which archive, where ``path`` is a release.
         release_dir: Where the small files lie, if not in or beside ``path``.
@@ -100,7 +100,7 @@ def extract(
         WorldError: The disk is too small (nothing was written then), or fails.
     """
     where = path if isinstance(path, ReleaseFiles) else find_release(path, release_dir)
-    release = open_release(where, keys, elsewhere=elsewhere)
+    release = open_release(where, trust, elsewhere=elsewhere)
     expired = judge_expiry(release.manifest, now, allow_expired=allow_expired)
     archive = archive_of(release.manifest, _name(path, only, release.manifest))
     place = _place(path, archive, release, elsewhere)

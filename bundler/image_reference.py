@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from bundler.digest import Digest
+from bundler.reference import without_login
 from bundler.source import RegistrySource
 
 # Source: github.com/distribution/reference, "regexp.go" and "normalize.go".
@@ -83,7 +84,7 @@ def parse_reference(text: str) -> RegistrySource:
         ValueError: It is no reference to an image.
     """
     if len(text) > _MAX_REFERENCE:
-        raise ValueError(f"not a reference to an image: {text[:200]!r}...")
+        raise ValueError(f"not a reference to an image: {without_login(text)[:200]!r}...")
     name, at, digest = text.partition("@")
     host, path = _split_host(name)
     path, colon, tag = path.partition(":")
@@ -93,7 +94,7 @@ def parse_reference(text: str) -> RegistrySource:
         path = f"{_DEFAULT_FOLDER}/{path}"
     fits = _HOST.fullmatch(host) and _PATH.fullmatch(path) and (not colon or _TAG.fullmatch(tag))
     if not fits:
-        raise ValueError(f"not a reference to an image: {text!r}")
+        raise ValueError(f"not a reference to an image: {without_login(text)!r}")
     return RegistrySource(
         repository=f"{host}/{path}",
         tag=tag or (None if at else _DEFAULT_TAG),

@@ -25,8 +25,8 @@ def read_json(content: bytes, *, name: str, limit: int) -> Document:
 
     Raises:
         MalformedError: It is too long, has more than 4,000,000 of ``[{,``, is not JSON, has a key
-            twice, a number that is not an integer or beyond 2**53 - 1, a lone surrogate, or is
-            nested more than 32 deep.
+            twice, a number that is not an integer or beyond 2**53 - 1, a lone surrogate, is nested
+            more than 32 deep, or takes more memory than there is.
     """
     if len(content) > limit:
         raise MalformedError(f"{name}: expected at most {limit} bytes, got {len(content)}")
@@ -41,6 +41,8 @@ def read_json(content: bytes, *, name: str, limit: int) -> Document:
             parse_constant=_no_float,
         )
         check_plain(value)
+    except MemoryError:
+        raise MalformedError(f"{name}: takes more memory than there is") from None
     except (ValueError, RecursionError) as error:
         reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
         raise MalformedError(f"{name}: not JSON as we write it: {printable(reason)}") from error

@@ -14,6 +14,7 @@ OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+_INDEXES, _MANIFESTS = (OCI_INDEX, DOCKER_INDEX), (OCI_MANIFEST, DOCKER_MANIFEST)
 # What a registry is told that we read.
 ACCEPTED = ", ".join((OCI_INDEX, OCI_MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST))
 # Source: OCI distribution specification v1.1, "Pushing Manifests": registries take 4 MiB at least.
@@ -49,7 +50,7 @@ def read_tree(top: bytes, read: Callable[[Digest], bytes], parse: Callable[[byte
         parse: Reads the bytes of one, and refuses what is none.
 
     Raises:
-        MalformedError: It is too deep or too large.
+        MalformedError: It is too deep or too large, or says that it is both index and manifest.
     """
     manifests: dict[Digest, bytes] = {}
     blobs: dict[Digest, int] = {}
@@ -59,6 +60,7 @@ def read_tree(top: bytes, read: Callable[[Digest], bytes], parse: Callable[[byte
         for digest in [one for one in level if one not in manifests]:
             manifests[digest] = content = read(digest) if manifests else top
             table, total = parse(content), total + len(content)
+            _require_one_kind(table)
             children = [item.parse("digest", Digest.parse) for item in table.tables("manifests")]
             if children and depth == MAX_DEPTH:
                 table.refuse("manifests", f"indexes are nested more than {MAX_DEPTH} deep")
@@ -70,6 +72,17 @@ def read_tree(top: bytes, read: Callable[[Digest], bytes], parse: Callable[[byte
                 table.refuse("manifests", f"more than {MAX_TREE_BYTES} bytes of manifests")
         level = below
     return Tree(manifests, {digest: blobs[digest] for digest in blobs.keys() - manifests.keys()})
+
+
+def _require_one_kind(table: Table) -> None:
+    """Refuse what one reader takes for an index and another for a manifest."""
+    index = "manifests" in table
+    if index and ("layers" in table or "config" in table):
+        table.refuse("layers", "an index has none")
+    declared = table.text("mediaType", "")
+    if declared in (_MANIFESTS if index else _INDEXES):
+        kind = "an index" if index else "an image manifest"
+        table.refuse("mediaType", f"expected that of {kind}, as its fields are, got {declared!r}")
 
 
 def _parts(table: Table) -> dict[Digest, int]:

@@ -26,6 +26,8 @@ _ECR_HOST = re.compile(
     r"|c2s\.ic\.gov|sc2s\.sgov\.gov|cloud\.adc-e\.uk|csp\.hci\.ic\.gov)"
     r"(?::443)?(?:/.*)?"
 )
+# Whatever stands before a host; a digest stands behind an @ too.
+_LOGIN = re.compile(r".*@(?!sha256:)", re.DOTALL)
 _MAX_KEY, _MAX_LABEL, _MAX_HOST, _MAX_NAME, _MAX_PATH_BYTES = 50, 63, 253, 128, 512
 _SEPARATOR = "__"
 
@@ -41,6 +43,11 @@ def endpoint(text: str) -> str:
     if _ENDPOINT.fullmatch(text) is None:
         raise ValueError(f"not an endpoint: {text[:200]!r}; expected https://HOST[:PORT]")
     return text.rstrip("/")
+
+
+def without_login(text: str) -> str:
+    """Give a text for an error without the ``user:password@`` that may stand in it."""
+    return _LOGIN.sub("...@", text)
 
 
 def image_name(text: str) -> str:
@@ -130,7 +137,10 @@ def registry_host(text: str) -> str:
         ValueError: It is something else.
     """
     if _REGISTRY.fullmatch(text) is None:
-        raise ValueError(f"not a registry: {text[:200]!r}; expected HOST[:PORT][/PATH], no scheme")
+        shown = without_login(text)[:200]
+        raise ValueError(
+            f"not a registry: {shown!r}; expected HOST[:PORT][/PATH], no scheme, no login"
+        )
     return text
 
 

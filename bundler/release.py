@@ -6,6 +6,7 @@ import fnmatch
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bundler.archive.volumes import Place
@@ -14,7 +15,6 @@ from bundler.errors import (
     ContentError,
     MalformedError,
     NotFoundError,
-    StaleError,
     UntrustedError,
     printable,
 )
@@ -23,19 +23,20 @@ from bundler.manifest_codec import decode_manifest
 from bundler.release_files import ReleaseDirectory, ReleaseFiles, files_at
 from bundler.release_files import shown as shown
 from bundler.signing.keys import PublicKey
+from bundler.signing.quorum import Quorum, Tally
 from bundler.sums import MAX_SUMS_BYTES, SUMS_NAME, read_release_sums
+from bundler.trust import TRUST_FOLDER, Trust, catch_up, is_trust_path, root_name
 
 # An ECDSA signature on P-256 is at most 72 bytes of DER.
 MAX_SIGNATURE_BYTES = 1 << 10
 _MAX_SIGNATURES = 64
 _MAX_NAMED = 3
 _ADDITIVE = (f"{SUMS_NAME}.*.sig", "*.sigstore.json", "*.oms.json", "VOLUMES.json")
-_TRUST_DIRECTORY = "trust"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustedRelease:
-    """A release that a key we were given vouches for.
+    """A release that the keys we were given vouch for.
 
     Nothing is said of the archives yet: whoever reads one compares it with ``manifest``.
 
@@ -47,6 +48,7 @@ class TrustedRelease:
         sums_bytes: SHA256SUMS as it was signed.
         signers: Each distinct key that signed, sorted by its ``key8``.
         signature_files: A signature of each that was verified, by the name that it should have.
+        trust: What it was judged by; the newer trust file that it brought, where it did.
     """
 
     files: ReleaseFiles
@@ -56,6 +58,7 @@ class TrustedRelease:
     sums_bytes: bytes
     signers: tuple[PublicKey, ...]
     signature_files: Mapping[str, bytes]
+    trust: Trust
 
     @property
     def directory(self) -> Path:
@@ -86,6 +89,13 @@ class TrustedRelease:
             )
         return place
 
+    @property
+    def trust_files(self) -> dict[str, bytes]:
+        """The newer versions of the trust file that it brought and that were proven, by path."""
+        return {
+            f"{TRUST_FOLDER}/{root_name(root.version)}": root.content for root in self.trust.newer
+        }
+
     def is_signature(self, name: str, content: bytes) -> bool:
         """Say whether a file of this name and content is a signature by one of these keys."""
         return any(
@@ -102,8 +112,8 @@ def signature_name(key8: str) -> str:
 def is_additive(name: str, *, directory: bool) -> bool:
     """Say whether a release may hold ``name`` beside what SHA256SUMS names."""
     if directory:
-        return name == _TRUST_DIRECTORY
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in _ADDITIVE)
+        return name == TRUST_FOLDER
+    return is_trust_path(name) or any(fnmatch.fnmatchcase(name, item) for item in _ADDITIVE)
 
 
 def find_release(path: Path, release_dir: Path | None = None) -> Path:
@@ -149,31 +159,36 @@ def _no_release(files: ReleaseFiles, problem: str, option: str = "") -> NotFound
 
 
 def open_release(
-    where: Path | ReleaseFiles, keys: Sequence[PublicKey], *, elsewhere: Sequence[Path] = ()
+    where: Path | ReleaseFiles, trust: Trust, *, elsewhere: Sequence[Path] = ()
 ) -> TrustedRelease:
-    """Verify a release's signature, then read what it vouches for.
+    """Verify a release's signatures, then read what they vouch for.
 
-    Reads the small files only: SHA256SUMS, its signatures, MANIFEST.json.
+    Reads the small files only: trust files where one was given, SHA256SUMS, its signatures,
+    MANIFEST.json.
 
     Args:
         where: Its directory, or its files wherever they lie.
-        keys: Whom to trust.
+        trust: Whom to trust.
         elsewhere: Where else archives, or volumes of them, may lie, beside a directory.
 
     Raises:
-        UntrustedError: No key was given, or none of them signed this SHA256SUMS.
+        UntrustedError: Nobody is trusted, fewer of those who are signed this SHA256SUMS than must,
+            or the trust files that it brings do not follow from the one that was given.
+        StaleError: The trust file is expired.
         ContentError: MANIFEST.json differs from what was signed, or the two disagree.
         MalformedError: A file is too large, not a regular file, or breaks its grammar.
         NotFoundError: SHA256SUMS or MANIFEST.json is not there.
     """
     files = files_at(where, elsewhere)
-    if not keys:
+    if not trust:
         raise UntrustedError(
             f"{files.shown()}: no public key was given, so nobody can vouch for it",
-            hint="give the vendor's public key, which did not come with the release: --key PUB",
+            hint="give the vendor's public key, which did not come with the release: --key PUB; or "
+            "the trust file: --trust FILE",
         )
     sums_bytes = read_sums_file(files)
-    signatures = _check_signatures(files, sums_bytes, keys)
+    trust = catch_up(trust, files)
+    signatures = _check_signatures(files, sums_bytes, trust.signers)
     manifest_bytes = files.read(MANIFEST_NAME, limit=MAX_MANIFEST_BYTES)
     sums, manifest = read_agreed(files, sums_bytes, manifest_bytes)
     return TrustedRelease(
@@ -184,6 +199,7 @@ def open_release(
         sums_bytes=sums_bytes,
         signers=tuple(key for key, _ in signatures),
         signature_files={signature_name(key.key8): content for key, content in signatures},
+        trust=trust,
     )
 
 
@@ -221,27 +237,8 @@ def read_agreed(
     return sums, manifest
 
 
-def check_expiry(manifest: Manifest, *, now: str) -> None:
-    """Refuse a release after its last day.
-
-    Args:
-        manifest: A trusted one.
-        now: UTC seconds, as ``2026-11-01T00:00:00Z``.
-
-    Raises:
-        StaleError: It is expired.
-    """
-    release = manifest.release
-    if release.expires is not None and now >= release.expires:
-        raise StaleError(
-            f"{release.directory}: expired at {release.expires}, and it is {now}",
-            hint="get a newer release; or, if you must: --allow-expired, and to deploy it also "
-            "--reason TEXT",
-        )
-
-
 def _check_signatures(
-    files: ReleaseFiles, sums_bytes: bytes, keys: Sequence[PublicKey]
+    files: ReleaseFiles, sums_bytes: bytes, trusted: Quorum
 ) -> list[tuple[PublicKey, bytes]]:
     """Give each distinct key that signed, and a signature of it that holds."""
     names = _signature_names(files)
@@ -252,21 +249,33 @@ def _check_signatures(
             hint="copy the signature files too, or ask the vendor for them",
         )
     signatures = [files.read(name, limit=MAX_SIGNATURE_BYTES) for name in names]
-    by_identity = {key.spki_digest: key for key in keys}
-    verified = {
-        key.key8: (key, signature)
-        for key in by_identity.values()
-        for signature in signatures
-        if key.verify(signature, sums_bytes)
-    }
-    if not verified:
-        given = sorted(key.key8 for key in by_identity.values())
+    held = [
+        (key, next(filter(partial(key.verify, content=sums_bytes), signatures), None))
+        for key in trusted.keys
+    ]
+    verified = [(key, signature) for key, signature in held if signature is not None]
+    _require_enough(files, names, trusted.tally(key for key, _ in verified))
+    return verified
+
+
+def _require_enough(files: ReleaseFiles, names: Sequence[str], tally: Tally) -> None:
+    if tally:
+        return
+    sums_name, listed = files.shown(SUMS_NAME), ", ".join(map(printable, names))
+    if tally.signed:
         raise UntrustedError(
-            f"{files.shown(SUMS_NAME)}: expected a signature by key {', '.join(given)}, "
-            f"got none that holds; signature files: {', '.join(map(printable, names))}",
-            hint=_untrusted_hint(given, names),
+            f"{sums_name}: expected signatures by {tally.threshold} of "
+            f"{len(tally.signed + tally.unsigned)} keys, got {len(tally.signed)}: {tally}; "
+            f"signature files: {listed}",
+            hint="copy the missing signature files too; or the vendor's people have not all signed",
         )
-    return [verified[key8] for key8 in sorted(verified)]
+    given = [key.key8 for key in tally.unsigned]
+    many = f"signatures by {tally.threshold} of the keys" if tally.threshold > 1 else ""
+    raise UntrustedError(
+        f"{sums_name}: expected {many or 'a signature by key'} {', '.join(given)}, got none that "
+        f"holds; signature files: {listed}",
+        hint=_untrusted_hint(given, names),
+    )
 
 
 def _untrusted_hint(given: Sequence[str], names: Sequence[str]) -> str:

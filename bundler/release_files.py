@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.archive.files import read_limited
+from bundler.archive.kinds import DIRECTORY, kind_of
 from bundler.archive.trouble import blaming
 from bundler.archive.volume_names import parse_volume_name
 from bundler.archive.volumes import Place, locate
@@ -54,6 +55,15 @@ class ReleaseFiles(ABC):
     def below(self, name: str) -> list[str]:
         """Name the places one level down that have such a file, for people."""
         return []
+
+    @abstractmethod
+    def inside(self, name: str) -> ReleaseFiles | None:
+        """Give what lies one level down, in a folder of this name; None where there is none.
+
+        Raises:
+            MalformedError: Something else has that name, a link to a folder too.
+            WorldError: It cannot be looked at.
+        """
 
     @property
     @abstractmethod
@@ -115,6 +125,17 @@ class ReleaseDirectory(ReleaseFiles):
         """Look into every directory here."""
         return sorted(shown(path.parent) for path in self.directory.glob(f"*/{name}"))
 
+    def inside(self, name: str) -> ReleaseFiles | None:
+        """Give a directory, not through a link."""
+        path = self.directory / name
+        with blaming(path):
+            if not os.path.lexists(path):
+                return None
+            kind = kind_of(path.lstat().st_mode)
+        if kind != DIRECTORY:
+            raise MalformedError(f"{shown(path)}: expected a directory, got {kind}")
+        return ReleaseDirectory(path)
+
     @property
     def searched(self) -> str:
         """Name the directories."""
@@ -172,6 +193,10 @@ class ReleaseInBucket(ReleaseFiles):
                 "plain volumes",
             )
         return found
+
+    def inside(self, name: str) -> ReleaseFiles | None:
+        """List what lies below the prefix under that name."""
+        return ReleaseInBucket(self.folder.enter(name)) if name in self.folder.folders else None
 
     @property
     def searched(self) -> str:

@@ -40,8 +40,10 @@ class RemoteFolder:
         url: ``s3://BUCKET/PREFIX``, with no slash at its end.
         objects: By name below the prefix; the names are whatever somebody chose.
         folders: Names that have something below them.
+        enter: Lists what lies below one of those names. Raises WorldError.
     """
 
     url: str
     objects: Mapping[str, RemoteObject]
     folders: frozenset[str] = frozenset()
+    enter: Callable[[str], RemoteFolder] = field(repr=False, compare=False)

@@ -9,7 +9,7 @@ from typing import Literal, Self
 
 from bundler.digest import Digest
 from bundler.document import Table
-from bundler.reference import image_tag, relative_path
+from bundler.reference import image_tag, relative_path, without_login
 
 # A host is told from a path as registry clients tell it: by a dot, a port, or the name localhost.
 # Without a host they would silently go to a public registry, so one is demanded.
@@ -119,7 +119,7 @@ def parse_source(text: str) -> Source:
     found = _IMAGE.fullmatch(text)
     if found is None or not (found[2] or found[3]):
         raise ValueError(
-            f"not an image source: {text[:200]!r}; expected "
+            f"not an image source: {without_login(text)[:200]!r}; expected "
             "docker://HOST[:PORT]/REPOSITORY:TAG[@sha256:...], oci:PATH[:TAG], "
             "oci-archive:PATH[:TAG] or docker-archive:PATH[:NAME:TAG]"
         )

@@ -27,8 +27,8 @@ from bundler.events import Emit, Finished, Noted, Planned, Started, ignore
 from bundler.jsontext import write_json
 from bundler.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Bundle, Checkpoint, Manifest
 from bundler.release import open_release, read_agreed, read_sums_file
-from bundler.signing.keys import PublicKey
 from bundler.split_place import name_volumes, remove_remains, work_directory, working
+from bundler.trust import NOBODY, Trust
 from bundler.verify.archives import check_volumes
 from bundler.verify.report import Findings
 from bundler.verify.scope import archive_of
@@ -69,7 +69,7 @@ def split_release(
     out: Path | None = None,
     compress: bool = False,
     remove_original: bool = False,
-    keys: Sequence[PublicKey] = (),
+    trust: Trust = NOBODY,
     emit: Emit = ignore,
 ) -> list[Cut]:
     """Cut every archive of a release that is larger than a medium.
@@ -85,7 +85,7 @@ def split_release(
         compress: Whether volumes hold zstd frames.
         remove_original: Whether an archive is removed once its volumes were read again and are
             right.
-        keys: Whom to trust; without any, the manifest is believed as it is.
+        trust: Whom to trust; where it is nobody, the manifest is believed as it is.
         emit: Told of progress.
 
     Raises:
@@ -95,7 +95,7 @@ def split_release(
         UntrustedError: Keys were given, and none of them signed the release.
         WorldError: The disk is too small, or fails.
     """
-    manifest = _read_manifest(directory, keys)
+    manifest = _read_manifest(directory, trust)
     large = [name for name, (size, _) in manifest.archives.items() if size > volume_bytes]
     out = out or directory
     run = _Run(directory, out, manifest, volume_bytes, compress, emit)
@@ -110,15 +110,15 @@ def split_release(
         run.cut(name)
     run.write_hint()
     if remove_original:
-        vouched = "as signed" if keys else f"as {MANIFEST_NAME} says"
+        vouched = "as signed" if trust else f"as {MANIFEST_NAME} says"
         for name in large:
             run.remove_original(name, vouched)
     return [run.result(name, cut_now=name in todo) for name in manifest.archives]
 
 
-def _read_manifest(directory: Path, keys: Sequence[PublicKey]) -> Manifest:
-    if keys:
-        return open_release(directory, keys).manifest
+def _read_manifest(directory: Path, trust: Trust) -> Manifest:
+    if trust:
+        return open_release(directory, trust).manifest
     sums = read_sums_file(directory)
     content = read_limited(directory / MANIFEST_NAME, limit=MAX_MANIFEST_BYTES)
     return read_agreed(directory, sums, content)[1]

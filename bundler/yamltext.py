@@ -11,8 +11,12 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from bundler.document import Document, Path
 from bundler.errors import MalformedError, printable
 
-MAX_YAML_BYTES = 4 << 20
+MAX_YAML_BYTES = 1 << 20
 _MAX_DEPTH = 32
+# To read these takes seconds. Keys count too.
+_MAX_VALUES = 50_000
+# Pairs that `<<` brings into mappings: a small text can make endlessly many of them.
+_MAX_MERGED = 200_000
 # YAML 1.1 reads these plain words as booleans, YAML 1.2 as text: people mean either.
 _AMBIGUOUS = {"yes", "no", "on", "off", "y", "n"}
 # Text that begins so is no number, date or time to any reader; PyYAML quotes what else must be.
@@ -33,7 +37,8 @@ def read_yaml(content: bytes, *, name: str) -> Document:
 
     Raises:
         MalformedError: It is too long, not YAML, has a key twice, an anchor, a tag, a date, a
-            number that is not a decimal integer, or more than one document; with line and column.
+            number that is not a decimal integer, more than one document, or more than 50,000 keys
+            and values; with line and column.
     """
     if len(content) > MAX_YAML_BYTES:
         raise MalformedError(f"{name}: expected at most {MAX_YAML_BYTES} bytes, got {len(content)}")
@@ -78,6 +83,20 @@ class _ObjectLoader(yaml.SafeLoader):
 
     Not libyaml's loader, which is faster, because deep nesting makes that one crash.
     """
+
+    _merged = 0
+
+    def flatten_mapping(self, node: MappingNode) -> None:
+        """Put what a mapping's ``<<`` name into it, counted before it takes memory."""
+        for key, value in node.value:
+            if key.tag == f"{_TAGS}merge":
+                for item in value.value if isinstance(value, SequenceNode) else [value]:
+                    if isinstance(item, MappingNode):
+                        self.flatten_mapping(item)
+                    self._merged += len(item.value)
+                    if self._merged > _MAX_MERGED:
+                        raise ValueError(f"more than {_MAX_MERGED} pairs are merged into mappings")
+        super().flatten_mapping(node)
 
 
 def _construct_text(loader: yaml.SafeLoader, node: ScalarNode) -> str:
@@ -132,7 +151,9 @@ class _Reader:
         if any(char in text for char in "\x85\u2028\u2029\ufeff"):
             raise ValueError("has a line break or mark that YAML readers take in two ways")
         depth = 0
-        for event in yaml.parse(text, yaml.SafeLoader):
+        for number, event in enumerate(yaml.parse(text, yaml.SafeLoader)):
+            if number > _MAX_VALUES:
+                self._refuse(event, f"more than {_MAX_VALUES} keys and values")
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
                 self._refuse(event, "anchors and aliases are not taken")
             # Composing takes time that grows with the square of the depth.

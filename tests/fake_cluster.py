@@ -54,7 +54,9 @@ class FakeCluster:
         self.looks += 1
         return self.watch(self._ready, self.looks)
 
-    def apply(self, item: Object) -> None:
+    def apply(self, item: Object, *, force: bool = False, dry_run: bool = False) -> None:
+        if dry_run:
+            return
         metadata: Any = item["metadata"]
         self.applied.append(item)
         self.things[str(item["kind"]).lower(), metadata["name"]] = item

@@ -15,6 +15,7 @@ from bundler.manifest import Bundle, Chart, Image, Manifest, Model, Release
 from bundler.reference import ImageTag
 from bundler.release import TrustedRelease, open_release
 from bundler.signing.keys import new_key_pair, read_private_key
+from bundler.trust import Trust
 from tests.layouts import LayoutMaker, pack
 from tests.pushable import sign_image
 from tests.small_release import MTIME, make_checkpoint, noise, sign_anything, write_small_files
@@ -116,7 +117,7 @@ def make_publishable(directory: Path, recipe: Recipe = SMALL) -> TrustedRelease:
     write_small_files(directory, manifest)
     private = read_private_key(new_key_pair(None)[0], None, name="test key")
     sign_anything(directory, private)
-    return open_release(directory, [private.public])
+    return open_release(directory, Trust.of_keys([private.public]))
 
 
 def _chart(version: str) -> dict[str, bytes]:

@@ -19,6 +19,7 @@ from bundler.signing.keys import PrivateKey
 from bundler.stores.base import ObjectStore
 from bundler.target import RegistryTarget, S3Target, Target
 from bundler.tools.helm_release import Installed
+from bundler.trust import Trust
 from tests.small_release import sign_anything
 from tests.unit.small_files import SOME, new_key, small_manifest, write_small_files
 
@@ -61,7 +62,7 @@ class Published:
             models=tuple(_model(name) for name in checkpoints),
         )
         directory = _write(self.directory / root, manifest, self.key)
-        return open_release(directory, [self.key.public])
+        return open_release(directory, Trust.of_keys([self.key.public]))
 
     def publish(
         self, sequence: int, checkpoints: Mapping[str, Contents], *, deployed_at: str | None = None

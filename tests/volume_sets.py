@@ -11,6 +11,7 @@ from bundler.sign import sign_release
 from bundler.signing.keys import PrivateKey, new_key_pair, read_private_key
 from bundler.split import split_release
 from bundler.sums import SUMS_NAME
+from bundler.trust import Trust
 from tests.small_release import (
     RELEASE,
     make_checkpoint,
@@ -21,7 +22,7 @@ from tests.small_release import (
 )
 
 KEY: PrivateKey = read_private_key(new_key_pair(None)[0], None, name="test key")
-KEYS = [KEY.public]
+KEYS = Trust.of_keys([KEY.public])
 NOW = "2026-11-02T00:00:00Z"
 BUNDLE = f"{RELEASE.directory}.tar.gz"
 TINY, SHARDED = "tiny_2026.10.tar", "sharded_2026.10.tar"

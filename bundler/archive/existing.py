@@ -72,13 +72,14 @@ def read_existing(path: Path, *, root: str) -> ExistingArchive:
 
 
 def _bounded(members: Iterator[Member], name: str) -> Iterator[Member]:
-    """Give members up to the number of files that a manifest has room for."""
-    files = 0
+    """Give members up to the number of files that a manifest has room for; of directories, too."""
+    counts = {False: 0, True: 0}
     for member in members:
-        files += not member.directory
-        if files > MAX_FILES:
+        counts[member.directory] += 1
+        if counts[member.directory] > MAX_FILES:
+            kind = "directories" if member.directory else "files"
             raise MalformedError(
-                f"{printable(name)}: expected at most {MAX_FILES} files, got more",
+                f"{printable(name)}: expected at most {MAX_FILES} {kind}, got more",
                 hint="a manifest has no room for more: make several checkpoints of it",
             )
         yield member

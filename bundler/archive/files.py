@@ -156,7 +156,11 @@ def read_limited(path: Path, *, limit: int) -> bytes:
         WorldError: It cannot be read.
     """
     with open_regular(path) as file, blaming(path):
-        content = file.read(limit + 1)
+        # No more memory is taken than the file needs, unless it grows meanwhile.
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(min(limit, size) + 1)
+        if size < len(content) <= limit:
+            content += file.read(limit + 1 - len(content))
         if len(content) > limit:
             size = max(len(content), os.fstat(file.fileno()).st_size)
             raise MalformedError(

@@ -1,4 +1,4 @@
-"""The one door to zstd: frames that stand alone, packed whole and unpacked a piece at a time."""
+"""The one door to zstd: frames, packed whole and unpacked a piece at a time."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ _LEVEL = 1
 _MAX_WINDOW_BYTES = 8 << 20
 _HEAD_BYTES = 18
 _READ_BYTES = 1 << 17
+# Of streams that others packed. Source: zstd(1), --memory: windows up to 128 MiB by default.
+_FOREIGN_WINDOW_BYTES, _FOREIGN_PIECE_BYTES = 128 << 20, 1 << 20
 
 
 def pack(pieces: Iterable[memoryview], length: int) -> list[bytes]:
@@ -100,6 +102,30 @@ class FrameStream:
             f"{frame.plain_length} bytes, got another: {problem}",
             hint="copy the volume again from its source",
         )
+
+
+def unpacked(source: BinaryIO) -> Iterator[memoryview]:
+    """Unpack all frames of somebody else's stream, whatever they say of their length.
+
+    A window of 128 MiB is the most memory that is used: what the zstd program itself takes unasked.
+    A stream that is cut short ends there.
+
+    Yields:
+        The plain bytes in order, all in one buffer: each piece is good until the next is asked for.
+
+    Raises:
+        ValueError: It is not zstd, or asks for more memory.
+    """
+    import zstandard
+
+    buffer = memoryview(bytearray(_FOREIGN_PIECE_BYTES))
+    unpacking = zstandard.ZstdDecompressor(max_window_size=_FOREIGN_WINDOW_BYTES)
+    stream = unpacking.stream_reader(source, read_size=_READ_BYTES, read_across_frames=True)
+    try:
+        while count := stream.readinto(buffer):
+            yield buffer[:count]
+    except zstandard.ZstdError as error:
+        raise ValueError(f"not zstd: {error}") from error
 
 
 def _portions(count: int) -> Iterator[int]:

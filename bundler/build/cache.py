@@ -3,37 +3,32 @@
 A record is named by the state of a checkpoint's sources: of each file its place in the checkpoint,
 device, inode, size, time of change and time of status change. If all are as they were, and nobody
 has one of them open for writing, the bytes are taken to be as they were: that is what the cache
-trusts, and it trusts only files of its owner in a directory that nobody else may write to. Nothing
-that judges a release ever looks here.
+trusts. Nothing that judges a release ever looks here.
 """
 
 from __future__ import annotations
 
 import os
-import stat
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.archive.checkpoint import SourceFile
-from bundler.archive.files import atomic_write_bytes, open_source, read_limited
-from bundler.archive.leftovers import remove_unheld
+from bundler.archive.files import open_source
 from bundler.archive.steady import has_writer, settle
 from bundler.archive.trouble import blaming
+from bundler.build.records import MAX_RECORD_BYTES, Records
 from bundler.digest import Digest
 from bundler.document import Table
-from bundler.errors import BundleError, DeniedError, MalformedError, NotFoundError, printable
-from bundler.events import Emit, Noted, ignore
+from bundler.errors import MalformedError
+from bundler.events import Emit, ignore
 from bundler.jsontext import MAX_INTEGER, read_json, write_json
 from bundler.lockfile import LockedFile, from_locked_file, to_locked_file
 from bundler.manifest import Checkpoint
 from bundler.manifest_codec import from_checkpoint, to_checkpoint
 
 CACHE_FORMAT = 1
-MAX_RECORDS = 64
-_MAX_RECORD_BYTES = 64 << 20
 # A file that is written twice within one tick of its file system's clock shows one time. FAT's
 # clock is the slowest.
 _SETTLED_NS = 2_000_000_000
@@ -152,7 +147,8 @@ class BuildCache:
     """Records on disk. No trouble with them ends a build: it is noted, and the work done again.
 
     Attributes:
-        directory: Where they lie: ``checkpoints`` below the one that was given.
+        directory: Where those of checkpoints lie: ``checkpoints`` below the one that was given.
+        inventories: What images hold; beside them.
 
     Args:
         directory: Made when the first record is kept.
@@ -161,61 +157,17 @@ class BuildCache:
 
     def __init__(self, directory: Path, *, emit: Emit = ignore) -> None:
         self.directory = directory / "checkpoints"
-        self._emit = emit
+        self.inventories = Records(directory / "inventories", emit)
+        self._checkpoints = Records(self.directory, emit)
 
     def find(self, state: State) -> Record | None:
         """Give what is known of sources that are in this state; of restless ones nothing is."""
-        if not state.settled:
-            return None
-        path = self._path(state)
-        try:
-            _require_ours(self.directory)
-            return _decode(read_limited(path, limit=_MAX_RECORD_BYTES), name=str(path))
-        except NotFoundError:
-            return None
-        except BundleError as error:
-            self._emit(Noted(f"cache: {error}; it is not used"))
-            return None
+        return self._checkpoints.find(state.key, _decode) if state.settled else None
 
     def keep(self, state: State, record: Record) -> None:
-        """Write a record down, whole or not at all, and drop the oldest beyond ``MAX_RECORDS``.
-
-        Nothing is kept of sources that are restless, and nothing of what a killed writer left.
-        """
-        if not state.settled:
-            return
-        try:
-            with blaming(self.directory):
-                self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _require_ours(self.directory)
-            atomic_write_bytes(self._path(state), _encode(record), mode=0o600)
-            self._drop_old()
-        except BundleError as error:
-            self._emit(Noted(f"cache: {error}; what was found out is not kept"))
-
-    def _path(self, state: State) -> Path:
-        return self.directory / f"{state.key}.json"
-
-    def _drop_old(self) -> None:
-        for path in self.directory.glob(".*.partial"):
-            remove_unheld(path)
-        ages = []
-        for path in self.directory.glob("*.json"):
-            with suppress(FileNotFoundError):  # another build drops it too
-                ages.append((path.lstat().st_mtime_ns, path))
-        for _, path in sorted(ages, reverse=True)[MAX_RECORDS:]:
-            with suppress(FileNotFoundError):
-                path.unlink()
-
-
-def _require_ours(directory: Path) -> None:
-    with blaming(directory):
-        status = directory.lstat()
-    others = stat.S_IMODE(status.st_mode) & (stat.S_IWGRP | stat.S_IWOTH)
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or others:
-        raise DeniedError(
-            f"{printable(str(directory))}: expected a directory of ours that nobody else writes to"
-        )
+        """Write a record down; nothing is kept of sources that are restless."""
+        if state.settled:
+            self._checkpoints.keep(state.key, _encode(record))
 
 
 def _encode(record: Record) -> bytes:
@@ -236,8 +188,8 @@ def _encode(record: Record) -> bytes:
     )
 
 
-def _decode(content: bytes, *, name: str) -> Record:
-    table = read_json(content, name=name, limit=_MAX_RECORD_BYTES).table()
+def _decode(content: bytes, name: str) -> Record:
+    table = read_json(content, name=name, limit=MAX_RECORD_BYTES).table()
     if table.integer("formatVersion", 1, MAX_INTEGER) != CACHE_FORMAT:
         table.refuse("formatVersion", f"this version reads {CACHE_FORMAT} only")
     record = Record(

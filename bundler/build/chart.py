@@ -8,6 +8,7 @@ from pathlib import Path
 from bundler.archive.files import read_limited
 from bundler.build.presets import KeyPath, preset, scalar
 from bundler.build.source_tree import files_below
+from bundler.charts.archive import check_schemas
 from bundler.charts.own import REGISTRY, own_images
 from bundler.charts.rendering import ChartRenderer
 from bundler.closure import require_linked
@@ -31,8 +32,8 @@ def read_chart(directory: Path, emit: Emit) -> dict[str, bytes]:
     """Read the files of a chart, by their paths below its directory.
 
     Raises:
-        MalformedError: There is no such directory; or it holds a link, a hidden file, or something
-            too large for a chart.
+        MalformedError: There is no such directory; or it holds a link, a hidden file, something
+            too large for a chart, or a schema that names another document.
     """
     found = files_below(directory, emit)
     name = printable(str(directory))
@@ -46,6 +47,7 @@ def read_chart(directory: Path, emit: Emit) -> dict[str, bytes]:
     for needed in (_ABOUT, _VALUES):
         if needed not in files:
             raise MalformedError(f"{name}: not a chart: there is no {needed}")
+    check_schemas(files, name=name)
     return files
 
 

@@ -99,7 +99,7 @@ def operator_guide(
             for m in models
         ),
         "VERIFY_CHECKPOINTS": "\n".join(
-            f"    grep ' {c.archive}$' SHA256SUMS | sha256sum -c -" for c in checkpoints
+            f"    grep ' {c.archive}$' SHA256SUMS | sha256sum --strict -c -" for c in checkpoints
         ),
         "UNPACK_CHECKPOINTS": "\n".join(_unpack(c, keys.get(c.name, c.name)) for c in checkpoints),
         "KEY": models[0].key if models else "<model-key>",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bundler.archive.bundle import write_bundle
 from bundler.archive.files import atomic_write_bytes
@@ -44,6 +46,9 @@ from bundler.spec import Spec
 from bundler.stores.artifacts import OpenArtifacts, open_artifacts
 from bundler.sums import SUMS_NAME, write_sums
 
+if TYPE_CHECKING:
+    from bundler.build.sboms import SbomMaker
+
 _ROOM_HINT = "free space there, or build somewhere else with --output"
 
 
@@ -67,6 +72,7 @@ def build_release(
     artifacts: OpenArtifacts = open_artifacts,
     lock_file: Path | None = None,
     cache: BuildCache | None = None,
+    with_sboms: bool = True,
     emit: Emit = ignore,
 ) -> BuiltRelease:
     """Make a release directory, whole or not at all.
@@ -83,6 +89,7 @@ def build_release(
         artifacts: Opens a repository to look for, and fetch, what is attached to an image.
         lock_file: Where the lock lies, or goes when it is written; None for beside the spec.
         cache: What earlier builds found out; None to find it out anew.
+        with_sboms: Whether the images are looked into, and the bundle gets SBOMs.
         emit: Told of every image, archive, and of what people should know.
 
     Raises:
@@ -101,7 +108,9 @@ def build_release(
     charts.require()
     directory = out_dir / spec.release.directory
     with staging(out_dir, directory.name) as place:
-        work = _Work(spec, spec_path.parent, lock, place, images, charts, artifacts, cache, emit)
+        work = _Work(
+            spec, spec_path.parent, lock, place, images, charts, artifacts, cache, with_sboms, emit
+        )
         found = work.look()
         estimate = estimate_build(found.archives, found.images)
         require_room(out_dir, estimate.room, hint=_ROOM_HINT)
@@ -141,6 +150,7 @@ class _Work:
     renderer: ChartRenderer
     artifacts: OpenArtifacts
     cache: BuildCache | None
+    with_sboms: bool
     emit: Emit
 
     def look(self) -> _Found:
@@ -189,28 +199,41 @@ class _Work:
         )
         images = tuple(image for image, _ in fetched)
         check_closures(found.charts, images)
-        checkpoints = tuple(
-            make_archive(
-                item,
-                self.lock.checkpoint(item.source.spec.name) if self.lock else None,
-                self.emit,
-            )
-            for item in found.archives
-        )
         chart = Chart(
             name=found.sources.chart_name,
             version=spec.chart.version,
             path=f"charts/{found.sources.chart_name}",
             digest=chart_digest(chart_files),
         )
+        with self._sbom_maker(fetched) as sboms:
+            checkpoints = tuple(
+                make_archive(
+                    item,
+                    self.lock.checkpoint(item.source.spec.name) if self.lock else None,
+                    self.emit,
+                )
+                for item in found.archives
+            )
+            bundle = self._write_bundle(found, fetched, chart, chart_files, checkpoints, sboms)
         return Manifest(
             release=spec.release,
-            bundle=self._write_bundle(found, fetched, chart, chart_files, checkpoints),
+            bundle=bundle,
             images=images,
             charts=(chart, *(item.chart for item in found.charts)),
             checkpoints=checkpoints,
             models=spec.models,
         )
+
+    def _sbom_maker(
+        self, images: Sequence[tuple[Image, Path]]
+    ) -> AbstractContextManager[SbomMaker | None]:
+        if not self.with_sboms:
+            return nullcontext()
+        # Not above: the library of SBOMs takes its time to import, and nothing else needs it.
+        from bundler.build.sboms import SbomMaker
+
+        records = self.cache.inventories if self.cache else None
+        return SbomMaker(self.spec.release, images, records, self.emit)
 
     def _write_bundle(
         self,
@@ -219,6 +242,7 @@ class _Work:
         chart: Chart,
         chart_files: Mapping[str, bytes],
         checkpoints: Sequence[Checkpoint],
+        sboms: SbomMaker | None,
     ) -> Bundle:
         release = self.spec.release
         entries = bundle_entries(
@@ -231,6 +255,9 @@ class _Work:
             checkpoints=checkpoints,
             models=self.spec.models,
         )
+        if sboms is not None:
+            charts = (chart, *(item.chart for item in found.charts))
+            entries += sboms.entries(charts, entries, checkpoints)
         return write_bundle(
             self.place.release / f"{release.directory}.tar.gz",
             root=release.directory,

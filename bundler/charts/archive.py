@@ -6,18 +6,20 @@ import gzip
 import io
 import json
 import re
-import tarfile
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from bundler.errors import MalformedError, printable
+from bundler.foreign_tar import list_members
 from bundler.reference import file_name, plain_text, relative_path
 from bundler.yamltext import read_objects
 
 # Source: helm, pkg/chart/loader: the most that it takes in an archive unpacked, and in one file.
 _MAX_PLAIN_BYTES, _MAX_FILE_BYTES = 100 << 20, 5 << 20
 MAX_ARCHIVE_BYTES = 20 << 20
+# To read YAML takes long: this much, a second.
+_MAX_ABOUT_BYTES = 128 << 10
 _MAX_MEMBERS = 20_000
 _ABOUT, _SCHEMA = "Chart.yaml", "values.schema.json"
 # Below charts/ Helm unpacks archives itself.
@@ -57,14 +59,12 @@ def read_chart_archive(content: bytes, *, name: str) -> ChartArchive:
     """
     try:
         files = dict(_files(content))
-    except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError) as error:
+    except (OSError, EOFError, zlib.error, ValueError) as error:
         raise MalformedError(
             f"{name}: not the archive of a chart: {printable(str(error))}",
             hint="`helm package DIRECTORY` makes one",
         ) from error
-    for path in files:
-        if path.split("/")[-1] == _SCHEMA:
-            _check_schema(files[path], f"{name}: {printable(path)}")
+    check_schemas(files, name=name)
     tops = {path.split("/")[0] for path in files}
     if len(tops) != 1:
         raise MalformedError(f"{name}: expected one top-level directory, got {len(tops)}")
@@ -93,8 +93,22 @@ def _described(files: Mapping[str, bytes], about: str, name: str) -> ChartArchiv
         raise MalformedError(f"{name}: {error}") from error
 
 
+def check_schemas(files: Mapping[str, bytes], *, name: str) -> None:
+    """Refuse schemas of values that would make Helm read something else than the chart.
+
+    Args:
+        files: Content of the chart's files, by path.
+        name: What to call the chart in an error.
+
+    Raises:
+        MalformedError: One is none, or names another document.
+    """
+    for path in files:
+        if path.split("/")[-1] == _SCHEMA:
+            _check_schema(files[path], f"{name}: {printable(path)}")
+
+
 def _check_schema(content: bytes, name: str) -> None:
-    """Refuse a schema that would make Helm read something else than the archive."""
     try:
         waiting: list[object] = [json.loads(content)]
     except (ValueError, RecursionError) as error:
@@ -137,18 +151,20 @@ def _files(content: bytes) -> Iterator[tuple[str, bytes]]:
         stream = io.BytesIO(plain.read(_MAX_PLAIN_BYTES + 1))
     if stream.getbuffer().nbytes > _MAX_PLAIN_BYTES:
         raise ValueError(f"expected at most {_MAX_PLAIN_BYTES} bytes unpacked, got more")
-    with tarfile.open(fileobj=stream, mode="r:") as archive:
-        for member in archive:
-            path = relative_path(member.name.removesuffix("/"))
-            if len(seen) >= _MAX_MEMBERS or path in seen:
-                raise ValueError(f"{path}: expected at most {_MAX_MEMBERS} files, each once")
-            seen.add(path)
-            if member.isdir():
-                continue
-            if not member.isreg() or member.size > _MAX_FILE_BYTES:
-                raise ValueError(f"{path}: expected a file of at most {_MAX_FILE_BYTES} bytes")
-            file = archive.extractfile(member)
-            data = file.read() if file else b""
-            if _PACKED.fullmatch(path):
-                raise ValueError(f"{path}: expected the charts below it unpacked, got an archive")
-            yield path, data
+    for member in list_members(stream):
+        path = relative_path(member.path.removesuffix("/"))
+        if len(seen) >= _MAX_MEMBERS or path in seen:
+            raise ValueError(f"{path}: expected at most {_MAX_MEMBERS} files, each once")
+        seen.add(path)
+        if member.directory:
+            continue
+        if not member.file or member.size > _largest(path):
+            raise ValueError(f"{path}: expected a file of at most {_largest(path)} bytes")
+        if _PACKED.fullmatch(path):
+            raise ValueError(f"{path}: expected the charts below it unpacked, got an archive")
+        stream.seek(member.offset)
+        yield path, stream.read(member.size)
+
+
+def _largest(path: str) -> int:
+    return _MAX_ABOUT_BYTES if path.split("/")[-1] == _ABOUT else _MAX_FILE_BYTES

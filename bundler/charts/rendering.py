@@ -20,7 +20,7 @@ _VARYING = re.compile(
     | (?<=[{(|=-])\s*now\b | \bnow(?=\s*[|)}])""",
     re.VERBOSE,
 )
-_COMMENT = re.compile(r"\{\{-?\s*/\*.*?\*/", re.DOTALL)
+_COMMENT, _COMMENT_END = re.compile(r"\{\{-?\s*/\*"), "*/"
 _MAX_MESSAGE = 1000
 
 
@@ -69,7 +69,7 @@ def varying(files: Mapping[str, bytes]) -> Iterator[tuple[str, str]]:
     for path, content in sorted(files.items()):
         if "templates" not in path.split("/"):
             continue
-        text = _COMMENT.sub(_only_lines, content.decode(errors="replace"))
+        text = _without_comments(content.decode(errors="replace"))
         if found := _VARYING.search(text):
             line = text.count("\n", 0, found.start()) + 1
             yield f"{printable(path)}:{line}", found[0].strip()
@@ -82,5 +82,15 @@ def problem(error: ToolFailedError) -> str:
     return printable("; ".join(said).removeprefix("Error: ")[:_MAX_MESSAGE])
 
 
-def _only_lines(found: re.Match[str]) -> str:
-    return "\n" * found[0].count("\n")
+def _without_comments(text: str) -> str:
+    """Take comments out, but for their line breaks; what does not end is none."""
+    kept, at = [], 0
+    for found in _COMMENT.finditer(text):
+        if found.start() < at:
+            continue
+        end = text.find(_COMMENT_END, found.end())
+        if end < 0:
+            break
+        kept += [text[at : found.start()], "\n" * text.count("\n", found.start(), end)]
+        at = end + len(_COMMENT_END)
+    return "".join([*kept, text[at:]])

@@ -29,6 +29,7 @@ from bundler.tools.skopeo import Skopeo
 )
 @lock_option
 @cache_options
+@click.option("--no-sbom", is_flag=True, help="Write no SBOMs; saves reading the images again.")
 @json_option
 def command(
     spec_file: Path,
@@ -36,6 +37,7 @@ def command(
     lock_file: Path | None,
     cache_dir: Path | None,
     no_cache: bool,
+    no_sbom: bool,
     as_json: bool,
 ) -> None:
     """Build a release: the bundle, the checkpoint archives, their manifest.
@@ -43,9 +45,10 @@ def command(
     Makes DIR/<name>-<version> of what SPEC says. Holds every source against the lock while
     reading it; writes the lock where there is none. The same lock gives the same bytes.
 
-    What earlier builds and locks found out about checkpoints is kept, so that files that are as
-    they were need not be read again; --no-cache reads them all. With --json, events go to standard
-    error, a JSON object a line.
+    What earlier builds and locks found out is kept: checkpoints that are as they were are not read
+    again, and images that were looked into are not looked into again; --no-cache does all anew. The
+    bundle has an SBOM of each image and of itself; with --no-sbom it has none, and so is another
+    release of the same lock. With --json, events go to standard error, a JSON object a line.
     """
     spec = load_spec(spec_file)
     lock_file = lock_file or lock_path(spec_file)
@@ -60,6 +63,7 @@ def command(
             charts=Helm(),
             lock_file=lock_file,
             cache=open_cache(cache_dir, no_cache=no_cache, emit=emit),
+            with_sboms=not no_sbom,
             emit=emit,
         )
     if as_json:

@@ -26,7 +26,7 @@ def cache_options(command: F) -> F:
         "cache_dir",
         type=NEW_PATH,
         metavar="DIR",
-        help="Where to keep what was found out about checkpoints; ~/.cache/bundle if unset.",
+        help="Where to keep what was found out about sources; ~/.cache/bundle if unset.",
     )(command)
 
 

@@ -7,28 +7,29 @@ from pathlib import Path
 import click
 
 from bundler.cli.json_events import open_watcher
-from bundler.cli.opening import read_keys, utc_now
+from bundler.cli.opening import utc_now
 from bundler.cli.options import (
     ANY_PATH,
     NEW_PATH,
     json_option,
-    key_option,
     print_json,
     release_dir_option,
     volumes_option,
 )
 from bundler.cli.source_options import path_or_bucket, require_path, source_options
+from bundler.cli.trust_options import trust_options
 from bundler.events import Noted
 from bundler.extract import Extracted, extract
 from bundler.release_files import ReleaseFiles
 from bundler.sizes import size_text
+from bundler.trust import Trust
 
 
 @click.command()
 @click.argument("path", callback=path_or_bucket(ANY_PATH))
 @source_options("path")
 @click.argument("destination", type=NEW_PATH)
-@key_option
+@trust_options
 @release_dir_option
 @volumes_option
 @click.option("--only", metavar="NAME", help="Which archive, where PATH is a release.")
@@ -37,7 +38,7 @@ from bundler.sizes import size_text
 def command(
     path: Path | ReleaseFiles,
     destination: Path,
-    key_files: tuple[Path, ...],
+    trust: Trust,
     release_dir: Path | None,
     volumes: tuple[Path, ...],
     only: str | None,
@@ -57,7 +58,7 @@ def command(
         done = extract(
             path,
             destination,
-            read_keys(key_files),
+            trust,
             now=utc_now(),
             only=only,
             release_dir=release_dir,

@@ -13,6 +13,7 @@ from bundler.cli.options import (
     print_json,
     read_passphrase,
 )
+from bundler.cli.signer_options import identity_dict, identity_lines, openssl_line
 from bundler.sign import create_keys
 
 
@@ -31,7 +32,8 @@ def command(
     """Make a key pair that signs releases.
 
     Writes NAME.key (private) and NAME.pub. The private key is an encrypted PEM file (ECDSA
-    P-256). Give the public one to whoever verifies, and its fingerprint by another way.
+    P-256). Give the public one to whoever verifies, and its fingerprint by another way: `bundle key
+    show` shows it again, and so does openssl.
     """
     private, public = name.with_name(f"{name.name}.key"), name.with_name(f"{name.name}.pub")
     passphrase = (
@@ -42,10 +44,8 @@ def command(
     name.parent.mkdir(parents=True, exist_ok=True)
     key = create_keys(private, public, passphrase)
     if as_json:
-        print_json(
-            {"private": str(private), "public": str(public), "spkiSha256": key.spki_digest.hex}
-        )
+        print_json({"private": str(private), "public": str(public)} | identity_dict(key))
         return
     click.echo(f"private key  {private}")
     click.echo(f"public key   {public}")
-    click.echo(f"fingerprint  {key.spki_digest}")
+    click.echo("\n".join(identity_lines(key, openssl_line(public))))

@@ -24,7 +24,6 @@ from bundler.publish.pointer import Allowances
 from bundler.publish.secrets import WantedSecret, read_secrets
 from bundler.release import TrustedRelease, open_release
 from bundler.release_files import ReleaseFiles
-from bundler.signing.keys import MAX_KEY_BYTES, PublicKey, read_public_key
 from bundler.spec import Spec, read_spec
 from bundler.stores.base import ObjectStore
 from bundler.stores.login import Login
@@ -33,6 +32,7 @@ from bundler.target import S3Target, Target
 from bundler.target_placeholders import require_filled_in
 from bundler.target_reader import read_target
 from bundler.tools.cluster import open_cluster
+from bundler.trust import Trust
 from bundler.yamltext import MAX_YAML_BYTES, read_yaml
 
 DIRECT, SKOPEO = ENGINES = ("direct", "skopeo")
@@ -41,15 +41,10 @@ _UNOPENED: Any = object()
 
 
 def utc_now() -> str:
-    """Give the time as this project writes it: UTC seconds."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def read_keys(files: Sequence[Path]) -> tuple[PublicKey, ...]:
-    """Read the public keys that the person trusts."""
-    return tuple(
-        read_public_key(read_given(file, limit=MAX_KEY_BYTES), name=str(file)) for file in files
-    )
+    """Give the time at which the command first asked, in UTC seconds: one reading decides all."""
+    read = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    now: str = click.get_current_context().meta.setdefault(f"{__name__}.now", read)
+    return now
 
 
 def load_spec(file: Path) -> Spec:
@@ -89,7 +84,7 @@ class Publication:
 @contextmanager
 def open_publication(
     release: Path | ReleaseFiles,
-    keys: Sequence[Path],
+    trust: Trust,
     target_file: Path,
     *,
     volumes: Sequence[Path] = (),
@@ -104,7 +99,7 @@ def open_publication(
 
     Args:
         release: Its directory, or its files in a bucket.
-        keys: Public keys that are trusted.
+        trust: Whom to trust.
         target_file: Where it goes.
         volumes: Where else archives, or volumes of them, lie.
         api_key: The models' API key, in the place of the target's.
@@ -115,7 +110,9 @@ def open_publication(
     """
     if volumes:
         require_path(release, "--volumes")
-    trusted = open_release(release, read_keys(keys), elsewhere=volumes)
+    trusted = open_release(release, trust, elsewhere=volumes)
+    if trusted.trust.news:
+        tell_note(trusted.trust.news)
     target = load_target(target_file)
     only.checkpoints(lay_out(trusted.manifest, target))  # a word that is none is told at once
     secrets = read_secrets(target, api_key=api_key) if only.chart else ()

@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 
 import click
 
-from bundler.errors import MalformedError
+from bundler.errors import MalformedError, printable
+from bundler.reference import plain_text
 
 _MAX_SECRET_BYTES = 4096
+_MAX_REASON = 1000
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
@@ -25,14 +27,6 @@ NEW_PATH = click.Path(path_type=Path)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-key_option = click.option(
-    "--key",
-    "key_files",
-    type=FILE,
-    multiple=True,
-    metavar="PUB",
-    help="Public key (PEM) that you trust; may be given more than once.",
-)
 api_key_option = click.option(
     "--api-key-stdin", is_flag=True, help="Read the models' API key from standard input."
 )
@@ -61,17 +55,32 @@ target_option = click.option(
 def stale_options(command: F) -> F:
     """Add the ways to allow, by name, what is stale; ``opening.allowances`` reads them."""
     for option in (
-        click.option("--reason", help="Why an expired release; written into the receipt."),
-        click.option("--allow-expired", is_flag=True, help="Deploy it although it is expired."),
+        click.option(
+            "--reason",
+            callback=parsed(_reason),
+            help="Why an expired release; one line, written into the receipt.",
+        ),
+        click.option(
+            "--allow-expired",
+            is_flag=True,
+            help="Deploy it although it is expired; needs --reason.",
+        ),
         click.option(
             "--allow-rollback",
             type=int,
             metavar="SEQUENCE",
-            help="Deploy this very sequence although a higher one was deployed.",
+            help="Deploy this very sequence although a higher one was deployed here; it allows no "
+            "other.",
         ),
     ):
         command = option(command)
     return command
+
+
+def _reason(text: str) -> str:
+    if len(text) > _MAX_REASON:
+        raise ValueError(f"expected at most {_MAX_REASON} characters, got {len(text)}")
+    return plain_text(text)
 
 
 def parsed(
@@ -108,15 +117,20 @@ def read_given(file: Path, *, limit: int) -> bytes:
 
 
 def read_passphrase(
-    file: Path | None, descriptor: int | None, prompt: str, *, confirm: bool = False
+    file: Path | None,
+    descriptor: int | None,
+    prompt: str,
+    *,
+    confirm: bool = False,
+    options: str = "--passphrase-file",
 ) -> bytes:
-    """Get a passphrase from where the options say, or ask the person for it."""
+    """Get a passphrase or PIN from where the options say, or ask the person for it."""
     if file is not None:
         return first_line(read_given(file, limit=_MAX_SECRET_BYTES))
     if descriptor is not None:
         return first_line(_read_descriptor(descriptor))
     if not sys.stdin.isatty():
-        raise click.UsageError("no terminal to ask for a passphrase: give --passphrase-file")
+        raise click.UsageError(f"{printable(prompt)}: no terminal to ask on: give {options}")
     text: str = click.prompt(prompt, hide_input=True, confirmation_prompt=confirm, err=True)
     return text.encode()
 

@@ -12,7 +12,6 @@ from bundler.cli.options import (
     DIRECTORY,
     api_key_option,
     json_option,
-    key_option,
     print_json,
     read_api_key,
     stale_options,
@@ -22,6 +21,7 @@ from bundler.cli.options import (
 from bundler.cli.registry import login_options
 from bundler.cli.render import Watcher
 from bundler.cli.source_options import path_or_bucket, source_options
+from bundler.cli.trust_options import trust_options
 from bundler.errors import CHANGES_PENDING, ConflictError, printable
 from bundler.parts import SMALLEST_PART
 from bundler.publish.only import PARTS, Only
@@ -31,6 +31,7 @@ from bundler.publish.pointer import Allowances
 from bundler.release_files import ReleaseFiles
 from bundler.sizes import size_text
 from bundler.stores.login import Login
+from bundler.trust import Trust
 
 _MARKS = {
     State.PRESENT: ("=", "green"),
@@ -53,7 +54,7 @@ only_option = click.option(
 @click.argument("release", callback=path_or_bucket(DIRECTORY))
 @source_options("release")
 @target_option
-@key_option
+@trust_options
 @volumes_option
 @stale_options
 @api_key_option
@@ -66,7 +67,7 @@ def command(
     ctx: click.Context,
     release: Path | ReleaseFiles,
     target_file: Path,
-    key_files: tuple[Path, ...],
+    trust: Trust,
     volumes: tuple[Path, ...],
     allow_rollback: int | None,
     allow_expired: bool,
@@ -85,7 +86,7 @@ def command(
     api_key = read_api_key() if api_key_stdin else None
     with open_publication(
         release,
-        key_files,
+        trust,
         target_file,
         volumes=volumes,
         api_key=api_key,

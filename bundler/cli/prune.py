@@ -9,13 +9,15 @@ from pathlib import Path
 
 import click
 
-from bundler.cli.opening import load_target, read_keys
-from bundler.cli.options import json_option, key_option, parsed, print_json, target_option
+from bundler.cli.opening import load_target
+from bundler.cli.options import json_option, parsed, print_json, target_option
 from bundler.cli.plainly import tell_note
 from bundler.cli.render import Watcher
+from bundler.cli.trust_options import trust_options
 from bundler.errors import CHANGES_PENDING, ConflictError, printable
 from bundler.events import Emit
 from bundler.publish.ages import age_text, parse_age
+from bundler.publish.cluster_memory import ClusterMemory
 from bundler.publish.prune import Rules
 from bundler.publish.prune_carry_out import Pruned, prune
 from bundler.publish.prune_plan import PrunePlan, by_folder
@@ -25,6 +27,7 @@ from bundler.stores.opening import open_bucket, open_upkeep
 from bundler.stores.upkeep import HeldObject, Upkeep
 from bundler.target import Target
 from bundler.tools.cluster import open_cluster
+from bundler.trust import Trust
 
 _DEFAULT = Rules()
 _SHOWN = 5
@@ -32,7 +35,7 @@ _SHOWN = 5
 
 @click.command()
 @target_option
-@key_option
+@trust_options
 @click.option(
     "--keep",
     type=click.IntRange(min=1),
@@ -67,7 +70,7 @@ _SHOWN = 5
 def command(
     ctx: click.Context,
     target_file: Path,
-    key_files: tuple[Path, ...],
+    trust: Trust,
     keep: int,
     older_than: int | None,
     named: tuple[str, ...],
@@ -90,7 +93,7 @@ def command(
     )
     rules = Rules(keep=keep, older_than=older_than, named=named)
     with Watcher() as emit:
-        survey = _survey(target, upkeep, key_files, rules, emit)
+        survey = _survey(target, upkeep, trust, rules, emit)
         look = survey.plan_uploads if only_uploads else survey.plan
         plan = look()
     show_plan(plan)
@@ -138,18 +141,17 @@ def _show_some(lines: Sequence[str]) -> None:
         click.echo(f"    and {len(lines) - _SHOWN} more; --json names every object", err=True)
 
 
-def _survey(
-    target: Target, upkeep: Upkeep, key_files: tuple[Path, ...], rules: Rules, emit: Emit
-) -> PruneSurvey:
-    s3 = target.s3
+def _survey(target: Target, upkeep: Upkeep, trust: Trust, rules: Rules, emit: Emit) -> PruneSurvey:
+    s3, cluster = target.s3, open_cluster(target.kubernetes)
     return PruneSurvey(
         store=open_bucket(
             s3.place.bucket, endpoint=s3.endpoint, region=s3.region, ca=s3.ca, note=tell_note
         ),
         upkeep=upkeep,
         place=s3.place,
-        revisions=open_cluster(target.kubernetes).release.revisions,
-        keys=read_keys(key_files),
+        revisions=cluster.release.revisions,
+        remembered=lambda: ClusterMemory(target.kubernetes).read(cluster.get),
+        trust=trust,
         rules=rules,
         now=int(time.time()),
         emit=emit,

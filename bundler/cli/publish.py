@@ -14,7 +14,6 @@ from bundler.cli.options import (
     NEW_PATH,
     api_key_option,
     json_option,
-    key_option,
     print_json,
     read_api_key,
     stale_options,
@@ -26,6 +25,7 @@ from bundler.cli.push_options import Pushing, push_options
 from bundler.cli.registry import login_options
 from bundler.cli.render import Watcher
 from bundler.cli.source_options import path_or_bucket, source_options
+from bundler.cli.trust_options import trust_options
 from bundler.cli.upload_options import upload_options
 from bundler.errors import CHANGES_PENDING
 from bundler.jsontext import read_json
@@ -37,13 +37,14 @@ from bundler.receipt import MAX_RECEIPT_BYTES, Receipt, encode_receipt
 from bundler.release_files import ReleaseFiles
 from bundler.stores.login import Login
 from bundler.target import Target
+from bundler.trust import Trust
 
 
 @click.command()
 @click.argument("release", callback=path_or_bucket(DIRECTORY))
 @source_options("release")
 @target_option
-@key_option
+@trust_options
 @volumes_option
 @stale_options
 @click.option("-y", "--yes", is_flag=True, help="Do not ask before carrying the plan out.")
@@ -66,7 +67,7 @@ from bundler.target import Target
 def command(
     release: Path | ReleaseFiles,
     target_file: Path,
-    key_files: tuple[Path, ...],
+    trust: Trust,
     volumes: tuple[Path, ...],
     allow_rollback: int | None,
     allow_expired: bool,
@@ -100,7 +101,7 @@ def command(
     allowed = allowances(allow_rollback, allow_expired, reason)
     with open_publication(
         release,
-        key_files,
+        trust,
         target_file,
         volumes=volumes,
         api_key=read_api_key() if api_key_stdin else None,

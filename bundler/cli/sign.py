@@ -6,42 +6,69 @@ from pathlib import Path
 
 import click
 
-from bundler.cli.options import (
-    DIRECTORY,
-    FILE,
-    json_option,
-    passphrase_options,
-    print_json,
-    read_given,
-    read_passphrase,
-)
-from bundler.sign import sign_release
-from bundler.signing.keys import MAX_KEY_BYTES, needs_passphrase, read_private_key
+from bundler.cli.options import DIRECTORY, json_option, print_json, volumes_option
+from bundler.cli.signer_options import open_signing_key, signer_options
+from bundler.events import Noted
+from bundler.sign import UnsignedRelease, add_signatures, read_unsigned
+from bundler.signing.key_uri import KeyUri
 
 
 @click.command()
 @click.argument("release", type=DIRECTORY, metavar="RELEASE")
-@click.option("--key", "key_file", type=FILE, required=True, help="Private key (PEM).")
-@passphrase_options
+@signer_options
+@click.option("--content", is_flag=True, help="Read every archive first, and compare all of it.")
+@volumes_option
 @json_option
 def command(
     release: Path,
-    key_file: Path,
+    key: KeyUri,
     passphrase_file: Path | None,
     passphrase_fd: int | None,
+    pkcs11_module: Path | None,
+    content: bool,
+    volumes: tuple[Path, ...],
     as_json: bool,
 ) -> None:
     """Sign a release.
 
-    Adds SHA256SUMS.<key8>.sig to RELEASE and changes nothing else. Needs SHA256SUMS and
-    MANIFEST.json only, and checks them against each other first.
+    Adds files to RELEASE and changes none: SHA256SUMS.<key8>.sig, which is what counts, and for
+    other people's tools a Sigstore bundle, a provenance and a signature of each model. Needs
+    SHA256SUMS and MANIFEST.json only, and checks them against each other first.
+
+    The key is a PEM file, awskms:KEY (an id, an ARN or alias/NAME; only a digest is sent), or
+    hsm:[ID][?label=TOKEN] (PKCS#11). A passphrase or PIN comes from a terminal, a file or a
+    descriptor; a PIN is tried once.
     """
-    pem = read_given(key_file, limit=MAX_KEY_BYTES)
-    passphrase = None
-    if needs_passphrase(pem):
-        passphrase = read_passphrase(passphrase_file, passphrase_fd, f"Passphrase of {key_file}")
-    signature = sign_release(release, read_private_key(pem, passphrase, name=str(key_file)))
+    if volumes and not content:
+        raise click.UsageError("--volumes goes with --content")
+    unsigned = read_unsigned(release)
+    if content:
+        _require_content(unsigned, volumes, as_json=as_json)
+    signer = open_signing_key(key, passphrase_file, passphrase_fd, pkcs11_module)
+    *others, signature = add_signatures(unsigned, signer)
     if as_json:
-        print_json({"signature": str(signature)})
+        print_json(
+            {
+                "signature": str(signature),
+                "files": [str(path) for path in (*others, signature)],
+                "key8": signer.public.key8,
+                "spkiSha256": signer.public.spki_digest.hex,
+            }
+        )
         return
     click.echo(signature)
+
+
+def _require_content(
+    unsigned: UnsignedRelease, volumes: tuple[Path, ...], *, as_json: bool
+) -> None:
+    from bundler.cli.json_events import open_watcher
+    from bundler.verify import verify_unsigned
+
+    with open_watcher(as_json) as emit:
+        report = verify_unsigned(
+            unsigned.directory, unsigned.manifest, elsewhere=volumes, emit=emit
+        )
+        for note in report.notes:
+            emit(Noted(note))
+    report.raise_for_faults()

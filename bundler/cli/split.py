@@ -7,10 +7,11 @@ from pathlib import Path
 import click
 
 from bundler.cli.json_events import open_watcher
-from bundler.cli.opening import read_keys
-from bundler.cli.options import DIRECTORY, json_option, key_option, print_json
+from bundler.cli.options import DIRECTORY, json_option, print_json
+from bundler.cli.trust_options import trust_options
 from bundler.sizes import parse_size, size_text
 from bundler.split import MEDIA, Cut, split_release
+from bundler.trust import Trust
 
 
 def _media(_ctx: click.Context, _param: click.Parameter, text: str) -> int:
@@ -43,7 +44,7 @@ def _media(_ctx: click.Context, _param: click.Parameter, text: str) -> int:
     is_flag=True,
     help="Remove each archive that was cut, after its volumes were read again and are right.",
 )
-@key_option
+@trust_options
 @json_option
 def command(
     release: Path,
@@ -51,7 +52,7 @@ def command(
     out: Path | None,
     compress: str | None,
     remove_original: bool,
-    key_files: tuple[Path, ...],
+    trust: Trust,
     as_json: bool,
 ) -> None:
     """Cut the archives of a release into volumes that fit their media.
@@ -67,7 +68,7 @@ def command(
             out=out,
             compress=compress is not None,
             remove_original=remove_original,
-            keys=read_keys(key_files),
+            trust=trust,
             emit=emit,
         )
     if as_json:

@@ -9,16 +9,18 @@ from pathlib import Path
 
 import click
 
-from bundler.cli.opening import load_target, read_keys
-from bundler.cli.options import DIRECTORY, json_option, key_option, print_json, target_option
+from bundler.cli.opening import load_target
+from bundler.cli.options import DIRECTORY, json_option, print_json, target_option
 from bundler.cli.plainly import tell_note
 from bundler.cli.plan import only_option
 from bundler.cli.registry import login_options, open_target_registry
 from bundler.cli.render import Watcher
 from bundler.cli.source_options import path_or_bucket, source_options
 from bundler.cli.tables import print_tables
+from bundler.cli.trust_options import trust_options
 from bundler.describe import Section
 from bundler.errors import CheckError, WorldError, printable
+from bundler.publish.cluster_memory import ClusterMemory
 from bundler.publish.only import Only
 from bundler.publish.status import Finding, Standing, Status, Subject
 from bundler.publish.status_survey import Places, Survey, read_current
@@ -31,6 +33,7 @@ from bundler.stores.login import Login
 from bundler.stores.opening import open_bucket, open_upkeep
 from bundler.target import S3Target, Target
 from bundler.tools.cluster import open_cluster
+from bundler.trust import Trust
 
 # Of one kind, group and standing; all of them are in --json.
 _MOST_LINES = 20
@@ -47,7 +50,7 @@ def _path_or_bucket(
 @click.argument("release", required=False, callback=_path_or_bucket)
 @source_options("release")
 @target_option
-@key_option
+@trust_options
 @login_options
 @only_option
 @click.option(
@@ -61,7 +64,7 @@ def command(
     ctx: click.Context,
     release: Path | ReleaseFiles | None,
     target_file: Path,
-    key_files: tuple[Path, ...],
+    trust: Trust,
     login: Login | None,
     only: Only,
     read_back: bool,
@@ -73,17 +76,17 @@ def command(
     deployed, verified like any other. Changes nothing and downloads no checkpoint. Ends with 8
     where something is missing or different, or a checkpoint holds an object that was not signed.
     """
-    keys, target = read_keys(key_files), load_target(target_file)
+    target = load_target(target_file)
     with tempfile.TemporaryDirectory(prefix="bundle-") as own, Watcher() as emit:
         places = _places(target, Path(own), login)
         signed = (
-            read_current(places, target, keys) if release is None else open_release(release, keys)
+            read_current(places, target, trust) if release is None else open_release(release, trust)
         )
         survey = Survey(
             release=signed,
             target=target,
             places=places,
-            keys=keys,
+            trust=trust,
             now=int(time.time()),
             only=only,
             read_back=read_back,
@@ -149,6 +152,7 @@ def _row(subject: Subject, standing: Standing, which: str, detail: str) -> tuple
 
 def _places(target: Target, own: Path, login: Login | None) -> Places:
     s3: S3Target = target.s3
+    cluster = open_cluster(target.kubernetes)
 
     def registry() -> Registry:
         return open_target_registry(target.registry, own, login=login, skopeo=False).registry
@@ -161,5 +165,6 @@ def _places(target: Target, own: Path, login: Login | None) -> Places:
             s3.place.bucket, endpoint=s3.endpoint, region=s3.region, ca=s3.ca, note=tell_note
         ),
         registry=registry,
-        installed=open_cluster(target.kubernetes).installed,
+        installed=cluster.installed,
+        remembered=lambda: ClusterMemory(target.kubernetes).read(cluster.get),
     )

@@ -10,18 +10,18 @@ from pathlib import Path
 import click
 
 from bundler.cli.json_events import open_watcher
-from bundler.cli.opening import read_keys, utc_now
+from bundler.cli.opening import utc_now
 from bundler.cli.options import (
     ANY_PATH_OR_PIPE,
     PIPE,
     json_option,
-    key_option,
     print_json,
     release_dir_option,
     volumes_option,
 )
 from bundler.cli.source_options import path_or_bucket, require_path, source_options
 from bundler.cli.tables import print_tables
+from bundler.cli.trust_options import trust_options
 from bundler.describe import Section
 from bundler.errors import CheckError, ContentError, printable
 from bundler.events import Emit, Noted
@@ -29,6 +29,7 @@ from bundler.manifest import Image
 from bundler.release_files import ReleaseFiles
 from bundler.sizes import size_text
 from bundler.tools.helm import Helm
+from bundler.trust import Trust
 from bundler.verify import ChartClosure, Report, verify_closure, verify_path, verify_stream
 
 _PIPE_USAGE = "a pipe needs --release DIR and --only NAME, and no other"
@@ -37,7 +38,7 @@ _PIPE_USAGE = "a pipe needs --release DIR and --only NAME, and no other"
 @click.command()
 @click.argument("path", callback=path_or_bucket(ANY_PATH_OR_PIPE))
 @source_options("path")
-@key_option
+@trust_options
 @release_dir_option
 @volumes_option
 @click.option(
@@ -57,7 +58,7 @@ _PIPE_USAGE = "a pipe needs --release DIR and --only NAME, and no other"
 @json_option
 def command(
     path: Path | ReleaseFiles,
-    key_files: tuple[Path, ...],
+    trust: Trust,
     release_dir: Path | None,
     volumes: tuple[Path, ...],
     only: str | None,
@@ -80,10 +81,12 @@ def command(
     """
     if closure:
         if strict or complete or quick or only or volumes:
-            raise click.UsageError("--closure goes with --key, --release and --allow-expired only")
+            raise click.UsageError(
+                "--closure goes with --key or --trust, --release and --allow-expired only"
+            )
         _closure(
             require_path(path, "--closure"),
-            key_files,
+            trust,
             release_dir,
             allow_expired=allow_expired,
             as_json=as_json,
@@ -95,11 +98,11 @@ def command(
         if path == PIPE:
             if quick or strict or complete or volumes:
                 raise click.UsageError(_PIPE_USAGE)
-            report = _from_pipe(key_files, release_dir, only, emit, allow_expired=allow_expired)
+            report = _from_pipe(trust, release_dir, only, emit, allow_expired=allow_expired)
         else:
             report = verify_path(
                 path,
-                read_keys(key_files),
+                trust,
                 now=utc_now(),
                 release_dir=release_dir,
                 elsewhere=volumes,
@@ -120,7 +123,7 @@ def command(
 
 
 def _from_pipe(
-    key_files: tuple[Path, ...],
+    trust: Trust,
     release_dir: Path | None,
     only: str | None,
     emit: Emit,
@@ -131,7 +134,7 @@ def _from_pipe(
         raise click.UsageError(_PIPE_USAGE)
     return verify_stream(
         io.FileIO(sys.stdin.fileno(), closefd=False),
-        read_keys(key_files),
+        trust,
         now=utc_now(),
         release_dir=release_dir,
         only=only,
@@ -142,7 +145,7 @@ def _from_pipe(
 
 def _closure(
     path: Path,
-    key_files: tuple[Path, ...],
+    trust: Trust,
     release_dir: Path | None,
     *,
     allow_expired: bool,
@@ -150,7 +153,7 @@ def _closure(
 ) -> None:
     report = verify_closure(
         path,
-        read_keys(key_files),
+        trust,
         charts=Helm(),
         now=utc_now(),
         release_dir=release_dir,

@@ -11,16 +11,15 @@ from pathlib import Path
 
 from bundler.archive.bundle_files import BundleFiles
 from bundler.archive.files import atomic_write_bytes
-from bundler.digest import Digest
 from bundler.events import Emit, Noted, ignore, telling
 from bundler.publish.content import check_pending_content
 from bundler.publish.deploying import Deploying
 from bundler.publish.destination import Destination
 from bundler.publish.layout import Layout, lay_out
+from bundler.publish.memory import open_memory
 from bundler.publish.objects import markers, release_files
 from bundler.publish.plan import Kind, Plan, Step, require_no_conflicts
 from bundler.publish.planning import open_bundle_of
-from bundler.publish.pointer import point
 from bundler.publish.push import DEFAULT_OPTIONS, PushOptions
 from bundler.publish.push_progress import Sent
 from bundler.publish.receipts import make_receipt
@@ -35,6 +34,9 @@ from bundler.receipt import Receipt, encode_receipt
 from bundler.reference import ImageTag
 from bundler.release import TrustedRelease
 from bundler.target import Target
+
+# Before the one, and after the other, bucket and cluster are told what is deployed.
+_REMEMBERED = {Kind.CHART, Kind.POINTER}
 
 
 def publish(
@@ -94,12 +96,15 @@ def publish(
     if not plan.pending and not (images.read_back and plan.only.uses_registry):
         return None
     require_writable(values_path.parent, receipts)
+    layout = lay_out(release.manifest, target)
+    if _REMEMBERED & {step.kind for step in plan.pending}:
+        open_memory(destination, target, layout).require_writable()
     with ExitStack() as opened:
         run = _Run(
             plan=plan,
             release=release,
             target=target,
-            layout=lay_out(release.manifest, target),
+            layout=layout,
             destination=destination,
             bundle=cache(lambda: opened.enter_context(open_bundle_of(release))),
             images=images,
@@ -251,10 +256,6 @@ class _Run:
 
     def _point(self) -> None:
         """Last of all, so that a run which was killed has something left to do, and a receipt."""
-        point(
-            self.destination.store,
-            self.layout.pointer,
-            self.release.manifest.release,
-            Digest.of(self.release.manifest_bytes),
-            judged=self.plan.highest,
+        open_memory(self.destination, self.target, self.layout).point(
+            self.release, judged=self.plan.highest
         )

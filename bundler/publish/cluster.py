@@ -23,8 +23,13 @@ class Cluster(Protocol):
     def find(self, kinds: str, selector: str) -> Sequence[Object]:
         """Read the objects of some kinds, joined by commas, that a label selector finds."""
 
-    def apply(self, item: Object) -> None:
+    def apply(self, item: Object, *, force: bool = False, dry_run: bool = False) -> None:
         """Make or change one object as our own field manager, which no annotation repeats.
+
+        Args:
+            item: The object.
+            force: Take over fields that another manager set.
+            dry_run: Change nothing: only ask whether the cluster would take it.
 
         Raises:
             ConflictError: Another manager set one of the fields to something else.

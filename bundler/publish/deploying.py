@@ -14,8 +14,8 @@ from bundler.publish.closure import check_closure, check_installed
 from bundler.publish.destination import Destination
 from bundler.publish.images import require_images
 from bundler.publish.layout import Layout
+from bundler.publish.memory import open_memory
 from bundler.publish.plan import Kind, Plan
-from bundler.publish.pointer import remember_sequence
 from bundler.publish.secrets import WantedSecret, namespace_object, secret_object
 from bundler.publish.waiting import Clock, wait_until_ready
 from bundler.release import TrustedRelease
@@ -86,12 +86,8 @@ class Deploying:
         named = check_closure(chart.objects, manifest, host)
         if self.plan.is_pending(Kind.CHART, self.target.kubernetes.release):
             require_images(self.destination.registry, named, host)
-            remember_sequence(
-                self.destination.store,
-                self.layout.pointer,
-                manifest.release,
-                judged=self.plan.highest,
-            )
+            memory = open_memory(self.destination, self.target, self.layout)
+            memory.begin(self.release, judged=self.plan.highest)
             atomic_write_bytes(values_path, chart.values_file)
             with telling(self.emit, "install", f"chart {chart.chart.name}-{chart.chart.version}"):
                 self.destination.cluster.upgrade(chart.path, values_path)

@@ -14,6 +14,7 @@ from bundler.manifest import MANIFEST_NAME, Manifest
 from bundler.reference import S3Prefix, file_name, model_key
 from bundler.stores.upkeep import HeldObject
 from bundler.sums import SUMS_NAME
+from bundler.trust import is_trust_path
 
 CHECKPOINTS, RELEASES, MARKERS, RECEIPTS = "checkpoints", "releases", "complete/", "receipts/"
 _ID = re.compile(r"[0-9a-f]{16}")
@@ -158,6 +159,7 @@ def _is_own(path: str) -> bool:
     return (
         path in {MANIFEST_NAME, SUMS_NAME}
         or is_signature_name(path)
+        or is_trust_path(path)
         or is_marker_name(path)
         or is_check_name(path)
         or _RECEIPT.fullmatch(path) is not None

@@ -73,6 +73,7 @@ def release_files(release: TrustedRelease, layout: Layout) -> dict[str, bytes]:
     """Give the release's own small files by the keys they get."""
     files = {MANIFEST_NAME: release.manifest_bytes, SUMS_NAME: release.sums_bytes}
     files |= release.signature_files
+    files |= release.trust_files
     return {layout.release.key(name): content for name, content in files.items()}
 
 

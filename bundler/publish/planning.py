@@ -20,18 +20,15 @@ from bundler.publish.destination import Destination
 from bundler.publish.images import load, plan_images
 from bundler.publish.layout import Layout, lay_out
 from bundler.publish.left_out import left_out
+from bundler.publish.memory import Remembered, open_memory
 from bundler.publish.objects import plan_checkpoint, plan_small_objects
 from bundler.publish.only import EVERYTHING, Only
 from bundler.publish.plan import Kind, Plan, State, Step
 from bundler.publish.pointer import (
     NOTHING_ALLOWED,
     Allowances,
-    Pointer,
     check_staleness,
-    highest_of,
-    next_pointer,
-    plan_pointer,
-    read_pointer,
+    check_trust_version,
 )
 from bundler.publish.repositories import plan_repositories
 from bundler.publish.schedule import Cargo
@@ -77,7 +74,8 @@ def make_plan(
         clock: Time, for a Helm that is still at work.
 
     Raises:
-        StaleError: The release is expired or older than what was deployed.
+        StaleError: The release is expired, from the future or older than what was deployed; or
+            it was judged by an older trust file than that.
         ContentError: An archive is absent, lacks volumes or differs in structure from what was
             signed, and its checkpoint is to be sent and not whole at the destination.
         CheckError: The chart names an image that is not a signed one, or is to be installed without
@@ -89,7 +87,8 @@ def make_plan(
     seen = layout if only.chart else asked
     look = _Look(release, target, destination, layout, emit)
     before = look.at_deployed(only)
-    allowed = check_staleness(release.manifest, before, allowances, now=now)
+    check_trust_version(release.trust.version, before.trust_version)
+    allowed = check_staleness(release.manifest, before.highest, allowances, now=now)
     cargo, chart = look.into_bundle(only)
     files = look.at_checkpoints(seen)
     _check_archives(release, asked, files, emit)
@@ -106,7 +105,7 @@ def make_plan(
         manifest=Digest.of(release.manifest_bytes),
         steps=tuple(sorted(steps, key=lambda step: list(Kind).index(step.kind))),
         allowances=allowed,
-        highest=highest_of(before),
+        highest=before.highest,
         only=only,
     )
 
@@ -119,20 +118,24 @@ class _Look:
     layout: Layout
     emit: Emit
 
-    def at_deployed(self, only: Only) -> Pointer | None:
-        """Read which release is deployed.
+    def at_deployed(self, only: Only) -> Remembered:
+        """Read which release is deployed: as the bucket says, and before a chart the cluster.
 
         Raises:
-            WorldError: The bucket cannot be asked; that the registry cannot either is told, too.
+            WorldError: One cannot be asked; that the registry cannot either is told, too.
         """
         if not only.uses_store:
-            return None
+            return Remembered()
         try:
-            return read_pointer(self.destination.store, self.layout.pointer)
+            memory = open_memory(self.destination, self.target, self.layout)
+            before = memory.read(both=only.chart)
         except WorldError as error:
             if only.uses_registry:
                 self._ask_registry_too(error)
             raise
+        if only.chart and before.disagrees:
+            self.emit(Noted(f"{before.text}: the higher counts; publish makes both the same"))
+        return before
 
     def _ask_registry_too(self, error: WorldError) -> None:
         image = self.release.manifest.images[0].tag
@@ -188,11 +191,9 @@ class _Look:
                     missing.add(step.name)
         yield from plan_images(self.destination.registry, cargo, host, without=missing)
 
-    def at_pointer(self, before: Pointer | None) -> Step:
-        """Say whether another release is deployed now."""
-        release = self.release.manifest.release
-        after = next_pointer(before, release, Digest.of(self.release.manifest_bytes))
-        return plan_pointer(before, after, release.directory)
+    def at_pointer(self, before: Remembered) -> Step:
+        """Say whether another release is deployed now, or the two places disagree."""
+        return before.plan(before.after(self.release), self.release.manifest.release.directory)
 
 
 def open_bundle_of(release: TrustedRelease) -> BundleFiles:

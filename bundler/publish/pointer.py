@@ -1,18 +1,19 @@
-"""Which release is deployed at a destination, and whether another may follow it."""
+"""Which release is deployed at a destination, and whether another may follow it. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bundler.digest import Digest
-from bundler.errors import NotFoundError, StaleError
+from bundler.errors import MalformedError, StaleError
 from bundler.jsontext import MAX_INTEGER, read_json, write_json
 from bundler.manifest import Manifest, Release
-from bundler.publish.plan import Kind, State, Step
-from bundler.release import check_expiry
-from bundler.stores.base import ObjectStore
+from bundler.reference import file_name
+from bundler.staleness import check_created, check_expiry
 
-_MAX_BYTES = 64 << 10
+MAX_POINTER_BYTES = 64 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,15 +33,29 @@ class Deployed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pointer:
-    """What a destination remembers.
+    """What one place of a destination remembers.
 
     Attributes:
         deployed: What was deployed last, to the end; None where nothing ever was.
         highest: The highest sequence that was ever begun to be installed.
+        trust_version: The highest version of a trust file that ever judged one of them; 0 where
+            only given keys did.
     """
 
     deployed: Deployed | None
     highest: int
+    trust_version: int = 0
+
+    def __post_init__(self) -> None:
+        if self.deployed is not None and self.deployed.sequence > self.highest:
+            raise ValueError(
+                f"sequence: expected {self.highest} or lower, as highest, "
+                f"got {self.deployed.sequence}"
+            )
+
+    def __str__(self) -> str:
+        name = self.deployed.release if self.deployed else "no release"
+        return f"{name} (highest {self.highest})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,26 +74,41 @@ class Allowances:
 NOTHING_ALLOWED = Allowances()
 
 
-def read_pointer(store: ObjectStore, key: str) -> Pointer | None:
-    """Read what a destination remembers; None where nothing was deployed yet.
+def decode_pointer(content: bytes, *, name: str) -> Pointer:
+    """Read what one place remembers.
 
     Raises:
-        MalformedError: It is not what we write.
+        MalformedError: It is not what we write, to the last field.
     """
-    try:
-        content = store.get(key, limit=_MAX_BYTES)
-    except NotFoundError:
-        return None
-    table = read_json(content, name=key, limit=_MAX_BYTES).table()
+    table = read_json(content, name=name, limit=MAX_POINTER_BYTES).table()
     table.integer("formatVersion", 1, 1)
     deployed = None
     if "release" in table:
         deployed = Deployed(
-            release=table.text("release"),
+            release=table.parse("release", file_name),
             manifest=table.parse("manifestSha256", Digest),
             sequence=table.integer("sequence", 1, MAX_INTEGER),
         )
-    return Pointer(deployed=deployed, highest=table.integer("highest", 1, MAX_INTEGER))
+    highest = table.integer("highest", 1, MAX_INTEGER)
+    trust_version = table.integer("trustVersion", 0, MAX_INTEGER, 0)
+    table.close()
+    return table.explain(
+        lambda: Pointer(deployed=deployed, highest=highest, trust_version=trust_version)
+    )
+
+
+@contextmanager
+def blaming_others(name: str) -> Iterator[None]:
+    """Say of what one place holds and we never wrote how to go on."""
+    try:
+        yield
+    except MalformedError as error:
+        raise MalformedError(
+            str(error),
+            hint=f"somebody else wrote {name}, or a newer version of this command: find out who; "
+            "where it is damaged, delete it, and publish what is deployed again: the other of "
+            "bucket and cluster remembers the sequence, too",
+        ) from error
 
 
 def encode_pointer(pointer: Pointer) -> bytes:
@@ -90,77 +120,21 @@ def encode_pointer(pointer: Pointer) -> bytes:
             "manifestSha256": pointer.deployed.manifest.hex,
             "sequence": pointer.deployed.sequence,
         }
+    if pointer.trust_version:
+        facts["trustVersion"] = pointer.trust_version
     return write_json(facts)
 
 
-def next_pointer(before: Pointer | None, release: Release, manifest: Digest) -> Pointer:
-    """Say what the destination is to remember once ``release`` is deployed."""
-    deployed = Deployed(release=release.directory, manifest=manifest, sequence=release.sequence)
-    return Pointer(deployed=deployed, highest=max(release.sequence, highest_of(before)))
-
-
-def highest_of(pointer: Pointer | None) -> int:
-    """Give the highest sequence that a destination remembers; 0 where it remembers nothing."""
-    return pointer.highest if pointer else 0
-
-
-def plan_pointer(before: Pointer | None, after: Pointer, name: str) -> Step:
-    """Say whether what the destination remembers is to change, once ``name`` is deployed."""
-    if before == after:
-        return Step(kind=Kind.POINTER, name=name, state=State.PRESENT)
-    detail = f"{before.deployed.release if before and before.deployed else 'nothing'} before"
-    return Step(kind=Kind.POINTER, name=name, state=State.TO_DO, detail=detail)
-
-
-def remember_sequence(store: ObjectStore, key: str, release: Release, *, judged: int) -> None:
-    """Raise the highest sequence before a release runs: no crash opens the way for an older one.
-
-    Args:
-        store: Where the pointer lies.
-        key: Its key.
-        release: The one that is about to be installed.
-        judged: The highest sequence that its plan was judged by.
-
-    Raises:
-        StaleError: A newer one was installed since its plan was made.
-    """
-    before = _unchanged(store, key, release, judged)
-    if highest_of(before) < release.sequence:
-        deployed = before.deployed if before else None
-        raised = Pointer(deployed=deployed, highest=release.sequence)
-        store.replace(key, encode_pointer(raised))
-
-
-def point(store: ObjectStore, key: str, release: Release, manifest: Digest, *, judged: int) -> None:
-    """Remember that a release is deployed; the arguments as for ``remember_sequence``.
-
-    Raises:
-        StaleError: A newer one was installed since its plan was made.
-    """
-    before = _unchanged(store, key, release, judged)
-    store.replace(key, encode_pointer(next_pointer(before, release, manifest)))
-
-
-def _unchanged(store: ObjectStore, key: str, release: Release, judged: int) -> Pointer | None:
-    """Read what a destination remembers, and judge a release by it again."""
-    now = read_pointer(store, key)
-    if highest_of(now) > max(judged, release.sequence):
-        raise StaleError(
-            f"{release.directory}: sequence {release.sequence}, and {highest_of(now)} was "
-            "deployed here since the plan was made",
-            hint="somebody else publishes here too; make a new plan",
-        )
-    return now
-
-
 def check_staleness(
-    manifest: Manifest, before: Pointer | None, allowances: Allowances, *, now: str
+    manifest: Manifest, highest: int, allowances: Allowances, *, now: str
 ) -> tuple[str, ...]:
-    """Refuse a release that is expired or older than what was deployed, unless that is allowed.
+    """Refuse a release that is stale, unless that is allowed by name.
+
+    What is allowed for one reason stays refused for another. Nothing allows one from the future.
 
     Args:
         manifest: A trusted one.
-        before: What the destination remembers.
+        highest: The highest sequence that was deployed there; 0 for none.
         allowances: What a person allows.
         now: UTC seconds, as ``2026-11-01T00:00:00Z``.
 
@@ -168,21 +142,48 @@ def check_staleness(
         What was allowed and needed to be, in words, for the receipt.
 
     Raises:
-        StaleError: It is stale and that was not allowed by name.
+        StaleError: It is expired, older than what was deployed, or from the future.
     """
-    used = []
     release = manifest.release
-    highest = highest_of(before)
+    check_created(manifest, now=now)
+    used = []
     if release.sequence < highest:
-        if allowances.rollback != release.sequence:
-            raise StaleError(
-                f"{release.directory}: sequence {release.sequence}, expected {highest} or higher, "
-                "which was deployed here",
-                hint=f"to go back on purpose: --allow-rollback {release.sequence}",
-            )
+        _check_rollback(release, highest, allowances)
         used.append(f"rollback to sequence {release.sequence} below {highest}")
     if release.expires is not None and now >= release.expires:
         if not allowances.expired_reason:
             check_expiry(manifest, now=now)
         used.append(f"expired at {release.expires}: {allowances.expired_reason}")
     return tuple(used)
+
+
+def check_trust_version(version: int, remembered: int) -> None:
+    """Refuse a trust file that is older than one that judged here: its keys may be retired.
+
+    Args:
+        version: Of the trust file that judged a release; 0 where given keys did: any of them may
+            be one that a trust file retired.
+        remembered: What the destination remembers.
+
+    Raises:
+        StaleError: It is older, or there is none where there was one before.
+    """
+    if version < remembered:
+        got = f"version {version}" if version else "none, but keys"
+        raise StaleError(
+            f"trust file: expected version {remembered} or higher, which judged what was deployed "
+            f"here, got {got}",
+            hint="a key may have been retired since; use the newest trust file: --trust FILE",
+        )
+
+
+def _check_rollback(release: Release, highest: int, allowances: Allowances) -> None:
+    if allowances.rollback == release.sequence:
+        return
+    problem = (
+        f"{release.directory}: sequence {release.sequence}, expected {highest} or higher, "
+        "which was deployed here"
+    )
+    if allowances.rollback is not None:
+        problem += f"; --allow-rollback {allowances.rollback} allows another sequence than its own"
+    raise StaleError(problem, hint=f"to go back on purpose: --allow-rollback {release.sequence}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from bundler.errors import BundleError, CheckError, WorldError
 from bundler.events import Emit, Noted, ignore
@@ -17,18 +18,20 @@ from bundler.publish.inventory import (
     take_inventory,
 )
 from bundler.publish.layout import marker_content
-from bundler.publish.pointer import Pointer, read_pointer
+from bundler.publish.memory import Remembered, read_pointer
+from bundler.publish.pointer import Pointer
 from bundler.publish.prune import Facts, Rules, make_prune_plan, plan_uploads
 from bundler.publish.prune_plan import PrunePlan
 from bundler.publish.published import read_published
 from bundler.receipt import MAX_RECEIPT_BYTES, decode_receipt
 from bundler.reference import S3Prefix
 from bundler.release import TrustedRelease
-from bundler.signing.keys import PublicKey
 from bundler.stores.base import ObjectStore
 from bundler.stores.upkeep import Upkeep
 from bundler.tools.helm_release import Installed
+from bundler.trust import Trust
 
+T = TypeVar("T")
 _GOOD = ("deployed", "superseded")
 _PRECISELY = "or name precisely what is to go: --release NAME"
 
@@ -41,7 +44,8 @@ class PruneSurvey:
         store, upkeep: The bucket.
         place: The target's place in it.
         revisions: Asks the cluster what Helm keeps, the newest first.
-        keys: Whom to trust.
+        remembered: Asks the cluster what it remembers of what was deployed.
+        trust: Whom to trust.
         rules: What the person wants to go.
         now: Seconds since 1970.
         emit: Told of what people should know.
@@ -51,7 +55,8 @@ class PruneSurvey:
     upkeep: Upkeep
     place: S3Prefix
     revisions: Callable[[], Iterable[Installed]]
-    keys: Sequence[PublicKey]
+    remembered: Callable[[], Pointer | None]
+    trust: Trust
     rules: Rules
     now: int
     emit: Emit = ignore
@@ -66,20 +71,42 @@ class PruneSurvey:
         """
         objects = (item for prefix in prefixes(self.place) for item in self.upkeep.objects(prefix))
         inventory = take_inventory(self.place, objects)
-        pointer = read_pointer(self.store, self.place.key("releases", "current.json"))
         releases = self._releases(inventory)
+        remembered = self._remembered()
         facts = Facts(
             inventory=inventory,
             manifests={name: item.manifest for name, item in releases.items()},
-            key8s={key.key8 for key in self.keys},
-            in_use=dict(self._in_use(inventory, releases, pointer)),
-            addresses=self._addresses(pointer),
-            deployed=pointer.deployed.sequence if pointer and pointer.deployed else 0,
+            key8s={key.key8 for key in self.trust.signers.keys},
+            in_use=dict(self._in_use(inventory, remembered)),
+            addresses=self._addresses(remembered),
+            deployed=min((each.sequence for each in remembered.deployed), default=0),
             uploads=[it for prefix in prefixes(self.place) for it in self.upkeep.uploads(prefix)],
             homes={} if self.rules.named else dict(self._homes(inventory, releases)),
             now=self.now,
         )
         return make_prune_plan(facts, self.rules)
+
+    def _remembered(self) -> Remembered:
+        """Read what bucket and cluster remember of what was deployed."""
+        bucket = read_pointer(self.store, self.place.key("releases", "current.json"))
+        return Remembered(bucket=bucket, cluster=self._ask(self.remembered, None))
+
+    def _ask(self, ask: Callable[[], T], otherwise: T) -> T:
+        """Ask the cluster something; ``otherwise`` where it cannot be and need not.
+
+        Raises:
+            WorldError: It cannot be asked, and nothing was named precisely.
+        """
+        try:
+            return ask()
+        except WorldError as error:
+            if not self.rules.named:
+                raise WorldError(
+                    f"{error}; so nobody can say what is deployed",
+                    hint=f"nothing was deleted; {error.hint or 'mend that'}; {_PRECISELY}",
+                ) from error
+            self.emit(Noted(f"the cluster could not be asked what it runs: {error}"))
+            return otherwise
 
     def _homes(
         self, inventory: Inventory, releases: Mapping[str, TrustedRelease]
@@ -114,7 +141,7 @@ class PruneSurvey:
         """Read every release that can be read; one that nobody vouches for stops all."""
         try:
             return {
-                name: read_published(self.store, held, self.keys)
+                name: read_published(self.store, held, self.trust)
                 for name, held in inventory.releases.items()
                 if held.is_readable
             }
@@ -124,16 +151,14 @@ class PruneSurvey:
             hint = "nothing was deleted: what it needs is not known; " + (error.hint or "")
             raise type(error)(str(error), hint=hint) from error
 
-    def _in_use(
-        self, inventory: Inventory, releases: Mapping[str, TrustedRelease], pointer: Pointer | None
-    ) -> Iterator[tuple[str, str]]:
-        current = pointer.deployed.release if pointer and pointer.deployed else None
-        others = {name: held for name, held in inventory.releases.items() if name != current}
+    def _in_use(self, inventory: Inventory, remembered: Remembered) -> Iterator[tuple[str, str]]:
+        current = [each.release for each in remembered.deployed]
+        others = {name: held for name, held in inventory.releases.items() if name not in current}
         before = self._deployed_last(others)
         if before is not None:
             yield before, "was deployed before, so one goes back to it"
-        if current is not None:
-            yield current, "is deployed, as current.json says"
+        for name in current:
+            yield name, "is deployed, as bucket or cluster remember"
 
     def _deployed_last(self, releases: Mapping[str, Held]) -> str | None:
         """Find the release whose chart was installed last, by the receipts that lie there."""
@@ -150,27 +175,19 @@ class PruneSurvey:
                 return name
         return None
 
-    def _addresses(self, pointer: Pointer | None) -> tuple[str, ...]:
+    def _addresses(self, remembered: Remembered) -> tuple[str, ...]:
         """Give what values name that the cluster runs, or goes back to.
 
         Raises:
             WorldError: The cluster cannot be asked, and nothing was named precisely.
             CheckError: It has no such release, though one was deployed.
         """
-        try:
-            used = used_values(self.revisions())
-        except WorldError as error:
-            if not self.rules.named:
-                raise WorldError(
-                    f"{error}; so nobody can say what is deployed",
-                    hint=f"nothing was deleted; {error.hint or 'mend that'}; {_PRECISELY}",
-                ) from error
-            self.emit(Noted(f"the cluster could not be asked what it runs: {error}"))
-            return ()
-        if not used and pointer is not None and pointer.deployed and not self.rules.named:
+        nothing: list[Mapping[str, object]] = []
+        used = self._ask(lambda: used_values(self.revisions()), nothing)
+        if not used and remembered.deployed and not self.rules.named:
             raise CheckError(
-                f"{self.place}: {pointer.deployed.release} was deployed, and the cluster has no "
-                "such Helm release",
+                f"{self.place}: {remembered.deployed[0].release} was deployed, "
+                "and the cluster has no such Helm release",
                 hint="nothing was deleted; is it the right cluster and namespace (kubernetes in "
                 f"the target)? {_PRECISELY}",
             )

@@ -1,8 +1,7 @@
-"""The releases that lie at a destination, judged by the keys that a person trusts."""
+"""The releases that lie at a destination, judged by whom a person trusts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bundler.archive.volumes import Place
@@ -11,8 +10,8 @@ from bundler.errors import ContentError, printable
 from bundler.publish.inventory import Held
 from bundler.release import TrustedRelease, open_release
 from bundler.release_files import ReleaseFiles
-from bundler.signing.keys import PublicKey
 from bundler.stores.base import ObjectStore
+from bundler.trust import Trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +42,17 @@ class PublishedFiles(ReleaseFiles):
         """Download an object."""
         return self.store.get(self.held.place.key(name), limit=limit)
 
+    def inside(self, name: str) -> ReleaseFiles | None:
+        """Give what lies below the release's prefix under that name."""
+        start = f"{name}/"
+        below = {
+            path.removeprefix(start): item
+            for path, item in self.held.objects.items()
+            if path.startswith(start)
+        }
+        held = Held(place=self.held.place / name, objects=below)
+        return PublishedFiles(self.store, held) if below else None
+
     def place(self, archive: str, size: int, digest: Digest) -> Place | None:
         """Say that there is no archive: publish leaves none."""
         return None
@@ -53,7 +63,7 @@ class PublishedFiles(ReleaseFiles):
         return self.shown()
 
 
-def read_published(store: ObjectStore, held: Held, keys: Sequence[PublicKey]) -> TrustedRelease:
+def read_published(store: ObjectStore, held: Held, trust: Trust) -> TrustedRelease:
     """Verify and read a release by the small files that publish left beside its checkpoints.
 
     Raises:
@@ -62,7 +72,7 @@ def read_published(store: ObjectStore, held: Held, keys: Sequence[PublicKey]) ->
         MalformedError: A file breaks its grammar.
         NotFoundError: A file is not there.
     """
-    release = open_release(PublishedFiles(store, held), keys)
+    release = open_release(PublishedFiles(store, held), trust)
     name, got = held.place.prefix.rpartition("/")[2], release.manifest.release.directory
     if got != name:
         raise ContentError(

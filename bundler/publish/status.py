@@ -165,9 +165,17 @@ def judge_object(
 
 
 def judge_pointer(
-    pointer: Pointer | None, manifest: Manifest, digest: Digest, *, key: str
+    pointer: Pointer | None, manifest: Manifest, digest: Digest, *, key: str, highest: int
 ) -> Finding:
-    """Say whether the destination remembers that this very release is deployed."""
+    """Say whether one place remembers that this very release is deployed.
+
+    Args:
+        pointer: What it remembers.
+        manifest: The release's.
+        digest: Of that manifest.
+        key: What to call the place.
+        highest: The highest sequence that any place remembers.
+    """
     deployed = pointer.deployed if pointer else None
     standing, detail = Standing.PRESENT, ""
     if deployed is None:
@@ -176,6 +184,9 @@ def judge_pointer(
         standing, detail = Standing.DIFFERENT, f"{deployed.release} is deployed"
     elif deployed.manifest != digest:
         detail = f"is of the manifest {deployed.manifest}, expected {digest}"
+        standing = Standing.DIFFERENT
+    elif pointer is not None and pointer.highest != highest:
+        detail = f"says that {pointer.highest} is the highest sequence, and {highest} was deployed"
         standing = Standing.DIFFERENT
     return Finding(subject=Subject.POINTER, name=key, standing=standing, detail=detail)
 

@@ -11,12 +11,14 @@ from bundler.errors import BundleError, ContentError, NotFoundError, WorldError
 from bundler.events import Emit, Finished, Started, ignore
 from bundler.manifest import Checkpoint, CheckpointFile, Image, Manifest
 from bundler.publish.ages import age_text
+from bundler.publish.cluster_memory import ClusterMemory
 from bundler.publish.inventory import Inventory, prefixes, take_inventory
 from bundler.publish.layout import Layout, lay_out
+from bundler.publish.memory import Remembered, read_pointer
 from bundler.publish.objects import first_wrong_part, plan_small_objects
 from bundler.publish.only import EVERYTHING, Only
 from bundler.publish.plan import Kind, State
-from bundler.publish.pointer import read_pointer
+from bundler.publish.pointer import Pointer
 from bundler.publish.published import read_published
 from bundler.publish.status import (
     Finding,
@@ -33,12 +35,12 @@ from bundler.publish.status_images import look_at_image
 from bundler.publish.together import for_each
 from bundler.reference import S3Prefix
 from bundler.release import TrustedRelease
-from bundler.signing.keys import PublicKey
 from bundler.sizes import count_text, size_text
 from bundler.stores.base import ObjectStore, Registry
 from bundler.stores.upkeep import Upkeep
 from bundler.target import Target
 from bundler.tools.helm_release import Installed
+from bundler.trust import Trust
 
 _OBJECT_THREADS, _IMAGE_THREADS = 24, 8
 _STANDINGS = {
@@ -57,12 +59,22 @@ class Places:
         store, upkeep: The bucket.
         registry: Opens the registry.
         installed: Asks Helm for its newest revision.
+        remembered: Asks the cluster what it remembers of what was deployed.
     """
 
     store: ObjectStore
     upkeep: Upkeep
     registry: Callable[[], Registry]
     installed: Callable[[], Installed | None]
+    remembered: Callable[[], Pointer | None]
+
+    def recall(self, key: str) -> tuple[Remembered, WorldError | None]:
+        """Read what bucket and cluster remember, and why the cluster does not say, if so."""
+        bucket = read_pointer(self.store, key)
+        try:
+            return Remembered(bucket=bucket, cluster=self.remembered()), None
+        except WorldError as error:
+            return Remembered(bucket=bucket), error
 
 
 def find_inventory(upkeep: Upkeep, place: S3Prefix) -> Inventory:
@@ -72,7 +84,7 @@ def find_inventory(upkeep: Upkeep, place: S3Prefix) -> Inventory:
     )
 
 
-def read_current(places: Places, target: Target, keys: Sequence[PublicKey]) -> TrustedRelease:
+def read_current(places: Places, target: Target, trust: Trust) -> TrustedRelease:
     """Verify and read the release that the destination remembers as deployed.
 
     Raises:
@@ -81,19 +93,19 @@ def read_current(places: Places, target: Target, keys: Sequence[PublicKey]) -> T
         ContentError: Its files are not those that were deployed.
     """
     place = target.s3.place
-    pointer = read_pointer(places.store, place.key("releases", "current.json"))
-    if pointer is None or pointer.deployed is None:
+    remembered, _ = places.recall(place.key("releases", "current.json"))
+    deployed = remembered.current
+    if deployed is None:
         raise NotFoundError(
             f"{place}: no release was deployed here yet", hint="name the release: its directory"
         )
-    deployed = pointer.deployed
     held = find_inventory(places.upkeep, place).releases.get(deployed.release)
     if held is None:
         raise NotFoundError(
             f"{place / 'releases' / deployed.release}: nothing is there, and it is deployed",
             hint="publish that release again, or name its directory",
         )
-    release = read_published(places.store, held, keys)
+    release = read_published(places.store, held, trust)
     got = Digest.of(release.manifest_bytes)
     if got != deployed.manifest:
         raise ContentError(
@@ -110,7 +122,7 @@ class Survey:
         release: What was signed.
         target: Where it is to be.
         places: What the target names, opened.
-        keys: Whom to trust, about other releases that lie there.
+        trust: Whom to trust, about other releases that lie there.
         now: Seconds since 1970, for ages.
         only: Which parts are looked at.
         read_back: Read an object whole where the store keeps no checksum to compare.
@@ -120,7 +132,7 @@ class Survey:
     release: TrustedRelease
     target: Target
     places: Places
-    keys: Sequence[PublicKey]
+    trust: Trust
     now: int
     only: Only = EVERYTHING
     read_back: bool = False
@@ -173,13 +185,23 @@ class Survey:
         seen = {item.name: layout.checkpoints[item.name] for item in checkpoints}
         yield from self._small_objects(replace(layout, checkpoints=seen))
         if self.only.chart:
-            pointer = read_pointer(self.places.store, layout.pointer)
-            manifest = self.release.manifest
-            yield judge_pointer(pointer, manifest, self._digest, key=layout.pointer)
+            yield from self._memories(layout)
         known = {self.release.manifest.release.directory: self.release.manifest}
         yield from self._others(inventory, known)
         yield from foreign_objects(inventory, known, map(str, seen.values()))
         yield from self._asked(Subject.UPLOAD, "unfinished uploads", self._uploads)
+
+    def _memories(self, layout: Layout) -> Iterator[Finding]:
+        """Judge what bucket and cluster remember, and that they agree on the highest sequence."""
+        found, error = self.places.recall(layout.pointer)
+        in_cluster = str(ClusterMemory(self.target.kubernetes))
+        for key, pointer in ((layout.pointer, found.bucket), (in_cluster, found.cluster)):
+            if key == in_cluster and error is not None:
+                yield _unknown(Subject.POINTER, key, error)
+                continue
+            yield judge_pointer(
+                pointer, self.release.manifest, self._digest, key=key, highest=found.highest
+            )
 
     def _checkpoint_files(
         self, inventory: Inventory, layout: Layout, checkpoints: Sequence[Checkpoint]
@@ -223,7 +245,7 @@ class Survey:
             if name in known:
                 continue
             try:
-                known[name] = read_published(self.places.store, held, self.keys).manifest
+                known[name] = read_published(self.places.store, held, self.trust).manifest
             except BundleError as error:
                 detail = f"not judged: {error}"
                 yield Finding(

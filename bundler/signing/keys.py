@@ -76,8 +76,7 @@ class PrivateKey:
 
     def sign(self, content: bytes) -> bytes:
         """Give an ECDSA signature over the sha256 of ``content``, in DER."""
-        # The package documents this name and forgets to declare it as exported.
-        from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
+        from securesystemslib.signer import CryptoSigner
 
         signature: str = CryptoSigner(self._key).sign(content).signature
         return bytes.fromhex(signature)
@@ -94,7 +93,7 @@ def read_public_key(pem: bytes, *, name: str) -> PublicKey:
         MalformedError: It is not exactly one public key on P-256 in PEM.
     """
     _check_size(pem, name)
-    if b"PRIVATE KEY-----" in pem:
+    if is_private(pem):
         raise MalformedError(
             f"{name}: expected a public key, got a private one",
             hint="give the .pub file that bundle keygen wrote; the private key stays at home",
@@ -105,6 +104,11 @@ def read_public_key(pem: bytes, *, name: str) -> PublicKey:
         return _public_half(_load_public(pem))
     except ValueError as error:
         raise MalformedError(f"{name}: expected a P-256 public key: {error}") from error
+
+
+def is_private(pem: bytes) -> bool:
+    """Say whether a private key, or what looks like one, is in a file's content."""
+    return b"PRIVATE KEY-----" in pem
 
 
 def needs_passphrase(pem: bytes) -> bool:

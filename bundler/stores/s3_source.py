@@ -101,7 +101,12 @@ def list_folder(client: S3Client, where: S3Prefix) -> RemoteFolder:
                     ),
                 )
     objects.pop("", None)  # what some tools make so that a prefix looks like a directory
-    return RemoteFolder(url=str(where), objects=objects, folders=frozenset(folders))
+    return RemoteFolder(
+        url=str(where),
+        objects=objects,
+        folders=frozenset(folders),
+        enter=lambda name: list_folder(client, where / name),
+    )
 
 
 def read_range(

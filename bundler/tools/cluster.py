@@ -35,9 +35,9 @@ class KubernetesCluster:
         """Read the objects that a label selector finds."""
         return self.kubectl.find(kinds, selector)
 
-    def apply(self, item: Object) -> None:
+    def apply(self, item: Object, *, force: bool = False, dry_run: bool = False) -> None:
         """Make or change one object."""
-        self.kubectl.apply(item)
+        self.kubectl.apply(item, force=force, dry_run=dry_run)
 
     def last_log_lines(self, pod: str, container: str, *, previous: bool = False) -> Sequence[str]:
         """Give the last few lines that a container wrote."""

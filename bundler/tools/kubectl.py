@@ -47,16 +47,22 @@ class Kubectl:
         items = read_json_output(text, "kubectl get").get("items")
         return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
 
-    def apply(self, item: Object) -> None:
+    def apply(self, item: Object, *, force: bool = False, dry_run: bool = False) -> None:
         """Make or change one object, on the server's side and as our own field manager.
 
         The object goes over standard input, and no annotation keeps a second copy of it. Values of
         a secret are cut out of the error.
 
+        Args:
+            item: The object.
+            force: Take over fields that another manager set.
+            dry_run: Let the server judge it, and change nothing.
+
         Raises:
             ConflictError: Another manager set one of the fields to something else.
         """
         argv = ["apply", "--server-side", f"--field-manager={FIELD_MANAGER}", "--filename=-"]
+        argv += ["--force-conflicts"] * force + ["--dry-run=server"] * dry_run
         self._run(argv, stdin=json.dumps(item).encode(), hide=tuple(_secret_texts(item)))
 
     def last_log_lines(self, pod: str, container: str, *, previous: bool = False) -> list[str]:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
-import shutil
-import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Protocol
 
 from bundler.digest import Digest
 from bundler.document import Table
@@ -19,29 +15,19 @@ from bundler.jsontext import read_json
 from bundler.oci_manifest import MAX_OCI_MANIFEST_BYTES
 from bundler.source import ArchiveSource, LayoutSource
 from bundler.tools.image_index import ImageReader
+from bundler.tools.layout_files import INDEX, Archive, Folder, LayoutFiles, blob_path, present
 
-_INDEX, _VERSION = "index.json", "oci-layout"
-# What `docker save` writes in place of them; since Docker 25 it writes both.
-_DOCKER_INDEX = "manifest.json"
+_VERSION = "oci-layout"
 _REF_NAME = "org.opencontainers.image.ref.name"
-_MAX_MEMBERS = 100_000
 # Shown in a hint.
 _MAX_NAMES = 5
 NAME = "image"
 
 
-class _Files(Protocol):
-    def open(self, path: str) -> IO[bytes] | None:
-        """Open a file of the layout; None where there is none."""
-
-    def lend(self, blobs: Mapping[Digest, int], directory: Path) -> None:
-        """Make blobs readable below another directory, as ``blobs/sha256/<hex>``."""
-
-
 class LocalLayout:
     """One image in a layout; every small blob is held to its digest as it is read."""
 
-    def __init__(self, source: LayoutSource | ArchiveSource, files: _Files) -> None:
+    def __init__(self, source: LayoutSource | ArchiveSource, files: LayoutFiles) -> None:
         self._name = str(source)
         self._tag = source.tag
         self._files = files
@@ -79,10 +65,10 @@ class LocalLayout:
             directory.mkdir()
             self._files.lend(blobs, directory)
             (directory / _VERSION).write_text('{"imageLayoutVersion": "1.0.0"}')
-            (directory / _INDEX).write_text(json.dumps(index))
+            (directory / INDEX).write_text(json.dumps(index))
 
     def _find(self) -> Digest:
-        index = self._table(_INDEX)
+        index = self._table(INDEX)
         self._table(_VERSION).choice("imageLayoutVersion", ("1.0.0",))
         found = self._named(index.tables("manifests"))
         if not found:
@@ -112,10 +98,10 @@ class LocalLayout:
         return self._blob(table.table("config").parse("digest", Digest.parse))
 
     def _blob(self, digest: Digest) -> bytes:
-        content = self._read(_path(digest))
+        content = self._read(blob_path(digest))
         got = Digest.of(content)
         if got != digest:
-            what = f"a manifest that {_INDEX} names," if digest == self._top else "the blob"
+            what = f"a manifest that {INDEX} names," if digest == self._top else "the blob"
             raise ContentError(
                 f"{printable(self._name)}: expected {what} {digest}, got {got}",
                 hint="the layout is damaged; copy it again",
@@ -129,7 +115,7 @@ class LocalLayout:
     def _read(self, path: str) -> bytes:
         with (
             self._told(f"read {path}"),
-            _present(self._files.open(path), f"{self._name}: {path}") as file,
+            present(self._files.open(path), f"{self._name}: {path}") as file,
         ):
             content = file.read(MAX_OCI_MANIFEST_BYTES + 1)
         if len(content) > MAX_OCI_MANIFEST_BYTES:
@@ -148,8 +134,6 @@ class LocalLayout:
                 f"{printable(self._name)}: cannot {what}: {(error.strerror or '').lower()}",
                 hint="free space there, or choose another place, and run again" if full else None,
             ) from error
-        except tarfile.TarError as error:
-            raise MalformedError(f"{printable(self._name)}: cannot {what}: {error}") from error
 
 
 @contextmanager
@@ -165,18 +149,11 @@ def open_layout(source: LayoutSource | ArchiveSource) -> Iterator[LocalLayout]:
     if isinstance(source, LayoutSource):
         if not path.is_dir():
             raise _missing(source, "an OCI layout there, found no such directory")
-        yield LocalLayout(source, _Folder(path))
+        yield LocalLayout(source, Folder(path, str(source)))
         return
     require_file(source)
-    with contextlib.ExitStack() as opened:
-        try:
-            archive = opened.enter_context(tarfile.open(path, "r:"))
-        except (OSError, tarfile.TarError) as error:
-            raise MalformedError(
-                f"{printable(str(source))}: expected a tar, not compressed",
-                hint="uncompress it first",
-            ) from error
-        files = _Archive(archive, str(source))
+    with path.open("rb") as archive:
+        files = Archive(archive, str(source))
         files.require_layout()
         yield LocalLayout(source, files)
 
@@ -206,80 +183,3 @@ def _names(descriptors: Sequence[Table]) -> str:
     names = [printable(name[:200]) for item in descriptors if (name := _name(item))]
     more = len(names) - _MAX_NAMES
     return ", ".join(names[:_MAX_NAMES]) + f" and {more} more" * (more > 0) or "nothing"
-
-
-def _present(file: IO[bytes] | None, name: str) -> IO[bytes]:
-    if file is None:
-        raise NotFoundError(
-            f"{printable(name)}: expected that file in the layout, found none",
-            hint="the layout is not whole; copy it again",
-        )
-    return file
-
-
-class _Folder:
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    def open(self, path: str) -> IO[bytes] | None:
-        try:
-            return (self._directory / path).open("rb")
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-
-    def lend(self, blobs: Mapping[Digest, int], directory: Path) -> None:
-        del blobs  # whoever copies takes those that it reaches
-        (directory / "blobs").symlink_to(self._directory.absolute() / "blobs")
-
-
-class _Archive:
-    def __init__(self, archive: tarfile.TarFile, name: str) -> None:
-        self._archive = archive
-        self._name = printable(name)
-        self._members = self._list()
-
-    def require_layout(self) -> None:
-        """Tell what `docker save` wrote from a layout that is not whole.
-
-        Raises:
-            MalformedError: It is a docker-archive, and nothing else too.
-        """
-        if _INDEX not in self._members and _DOCKER_INDEX in self._members:
-            raise MalformedError(
-                f"{self._name}: this is a docker-archive: it has {_DOCKER_INDEX}, no {_INDEX}",
-                hint="write docker-archive:PATH[:NAME:TAG] as its source",
-            )
-
-    def open(self, path: str) -> IO[bytes] | None:
-        member = self._members.get(path)
-        return self._archive.extractfile(member) if member else None
-
-    def lend(self, blobs: Mapping[Digest, int], directory: Path) -> None:
-        (directory / "blobs" / "sha256").mkdir(parents=True)
-        for digest, size in blobs.items():
-            path = _path(digest)
-            with _present(self.open(path), f"{self._name}: {path}") as source:
-                if self._members[path].size != size:
-                    raise ContentError(
-                        f"{self._name}: {path}: expected {size} bytes, "
-                        f"got {self._members[path].size}"
-                    )
-                with (directory / path).open("wb") as out:
-                    shutil.copyfileobj(source, out, 1 << 20)
-
-    def _list(self) -> dict[str, tarfile.TarInfo]:
-        members: dict[str, tarfile.TarInfo] = {}
-        try:
-            for member in self._archive:
-                path = member.name.removeprefix("./")
-                if member.isreg() and members.setdefault(path, member) is not member:
-                    raise MalformedError(f"{self._name}: {printable(path)} is there twice")
-                if len(members) > _MAX_MEMBERS:
-                    raise MalformedError(f"{self._name}: more than {_MAX_MEMBERS} files")
-        except (OSError, tarfile.TarError, EOFError) as error:
-            raise MalformedError(f"{self._name}: expected a tar: {error}") from error
-        return members
-
-
-def _path(digest: Digest) -> str:
-    return f"blobs/sha256/{digest.hex}"

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from bundler.errors import (
+    ContentError,
     DeniedError,
     NotFoundError,
     ToolError,
@@ -24,7 +25,7 @@ class _Cause:
     """One kind of failure, told from words that stand in the message (in lower case)."""
 
     words: tuple[str, ...]
-    kind: type[WorldError]
+    kind: type[WorldError | ContentError]
     problem: str
     hint: str
 
@@ -32,6 +33,12 @@ class _Cause:
 # The first that fits counts. skopeo has one exit status for everything, so only its words tell; a
 # message that fits nowhere is passed on as it is.
 _CAUSES = (
+    _Cause(
+        ("digest did not match",),
+        ContentError,
+        "a blob is not what its digest says",
+        "it is damaged there; save or push the image again",
+    ),
     _Cause(
         ("no space left on device", "disk quota exceeded"),
         WorldError,
@@ -95,7 +102,7 @@ _CAUSES = (
 )
 
 
-def explained(error: ToolFailedError | ToolTimeoutError, what: str) -> WorldError:
+def explained(error: ToolFailedError | ToolTimeoutError, what: str) -> WorldError | ContentError:
     """Tell a failure of skopeo as an error about ``what``, in one line."""
     if isinstance(error, ToolTimeoutError):
         return WorldError(

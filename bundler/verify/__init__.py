@@ -6,6 +6,7 @@ from bundler.verify.closure import ChartClosure, ClosureReport, verify_closure
 from bundler.verify.path import verify_path
 from bundler.verify.report import Checked, Report
 from bundler.verify.stream import verify_stream
+from bundler.verify.unsigned import verify_unsigned
 
 __all__ = [
     "ChartClosure",
@@ -15,4 +16,5 @@ __all__ = [
     "verify_closure",
     "verify_path",
     "verify_stream",
+    "verify_unsigned",
 ]

@@ -22,8 +22,10 @@ from bundler.events import Planned
 from bundler.faults import Fault
 from bundler.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Bundle, Checkpoint, Manifest
 from bundler.release import TrustedRelease, is_additive
+from bundler.release_files import ReleaseDirectory, ReleaseFiles
 from bundler.remote_object import RemoteObject
 from bundler.sums import SUMS_NAME
+from bundler.trust import TRUST_FOLDER, is_trust_path
 from bundler.verify.report import Findings
 from bundler.verify.scope import archive_of
 from bundler.verify.volumes import explain
@@ -43,9 +45,15 @@ def check_release_directory(
         findings: Takes what is found.
         elsewhere: Where else archives and volumes may lie.
     """
-    manifest = release.manifest
     _check_small_files(directory, release, findings)
-    asked = _asked(release, findings)
+    check_archives(directory, release.manifest, findings, elsewhere)
+
+
+def check_archives(
+    directory: Path, manifest: Manifest, findings: Findings, elsewhere: Sequence[Path] = ()
+) -> None:
+    """Do what ``check_release_directory`` does, for whom the small files need no comparing."""
+    asked = _asked(manifest, findings)
     places = {name: _places(name, manifest, directory, elsewhere) for name in asked}
     _tell_ahead([name for name, found in places.items() for _ in found], manifest, findings)
     for name, found in places.items():
@@ -66,19 +74,24 @@ def check_release_in_bucket(release: TrustedRelease, findings: Findings) -> None
         MalformedError: An archive is there in volumes.
     """
     manifest = release.manifest
-    places = {name: release.place(name) for name in _asked(release, findings)}
+    places = {name: release.place(name) for name in _asked(manifest, findings)}
     _tell_ahead([name for name, found in places.items() if found], manifest, findings)
     for name, found in places.items():
         if isinstance(found, RemoteObject):
             _check_whole(found, found.size, manifest, findings)
         else:
             _add_absent(name, manifest, findings)
-    _name_foreign(dict.fromkeys(release.files.names(), "an object"), manifest, findings)
+    kinds = {
+        name: "an object" if release.files.has(name) else DIRECTORY
+        for name in release.files.names()
+    }
+    _name_foreign(kinds, manifest, findings)
+    _name_foreign_trust(release.files, kinds, findings)
 
 
-def _asked(release: TrustedRelease, findings: Findings) -> list[str]:
+def _asked(manifest: Manifest, findings: Findings) -> list[str]:
     """Name the archives that the scope has."""
-    return [name for name in release.manifest.archives if findings.scope.archive in {None, name}]
+    return [name for name in manifest.archives if findings.scope.archive in {None, name}]
 
 
 def _places(
@@ -160,6 +173,7 @@ def _list_foreign(directory: Path, manifest: Manifest, findings: Findings) -> No
     with blaming(directory):
         kinds = {path.name: kind_of(path.lstat().st_mode) for path in directory.iterdir()}
     _name_foreign(kinds, manifest, findings)
+    _name_foreign_trust(ReleaseDirectory(directory), kinds, findings)
 
 
 def _name_foreign(kinds: Mapping[str, str], manifest: Manifest, findings: Findings) -> None:
@@ -169,6 +183,15 @@ def _name_foreign(kinds: Mapping[str, str], manifest: Manifest, findings: Findin
         signed = signed or (volume is not None and volume.archive in manifest.archives)
         if not signed and not is_additive(name, directory=kind == DIRECTORY):
             findings.add_extra(name, None, kind)
+
+
+def _name_foreign_trust(files: ReleaseFiles, kinds: Mapping[str, str], findings: Findings) -> None:
+    """Name what lies among the trust files and is called otherwise."""
+    folder = files.inside(TRUST_FOLDER) if kinds.get(TRUST_FOLDER) == DIRECTORY else None
+    paths = (f"{TRUST_FOLDER}/{name}" for name in (folder.names() if folder else ()))
+    for path in paths:
+        if not is_trust_path(path):
+            findings.add_extra(path, None, "no trust file")
 
 
 def _check_small_files(directory: Path, release: TrustedRelease, findings: Findings) -> None:

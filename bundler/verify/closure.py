@@ -18,7 +18,7 @@ from bundler.errors import CheckError, ContentError, MalformedError, printable
 from bundler.image_reference import NamedImage
 from bundler.manifest import Bundle, Chart, Image, Manifest
 from bundler.release import TrustedRelease, find_release, open_release, shown
-from bundler.signing.keys import PublicKey
+from bundler.trust import Trust
 from bundler.verify.path import (
     BUNDLE,
     EXTRACTED_BUNDLE,
@@ -110,7 +110,7 @@ class ClosureReport:
 
 def verify_closure(
     path: Path,
-    keys: Sequence[PublicKey],
+    trust: Trust,
     *,
     charts: ChartRenderer,
     now: str,
@@ -125,7 +125,7 @@ def verify_closure(
 
     Args:
         path: A release directory, a bundle, or a directory that one was extracted to.
-        keys: Whom to trust.
+        trust: Whom to trust.
         charts: What renders charts.
         now: UTC seconds, to judge the release's expiry by.
         release_dir: As for ``verify_path``.
@@ -140,7 +140,7 @@ def verify_closure(
         WorldError: Something cannot be read, or helm is missing.
     """
     charts.require()
-    release = open_release(find_release(path, release_dir), keys)
+    release = open_release(find_release(path, release_dir), trust)
     expired = judge_expiry(release.manifest, now, allow_expired=allow_expired)
     with (
         _open(path, release) as files,
@@ -155,7 +155,7 @@ def verify_closure(
             signatures=release.signatures,
             charts=closures,
             damaged=tuple(looking.damaged(closures)),
-            notes=(*([expired] if expired else []), *looking.notes),
+            notes=(*filter(None, (expired, release.trust.news)), *looking.notes),
         )
 
 

@@ -12,12 +12,14 @@ from bundler.archive.trouble import blaming
 from bundler.archive.volume_names import parse_volume_name
 from bundler.archive.volumes import find_volumes
 from bundler.errors import ContentError, MalformedError, StaleError, printable
-from bundler.events import Emit, ignore
+from bundler.events import Emit, Noted, ignore
 from bundler.manifest import MANIFEST_NAME, Manifest
-from bundler.release import TrustedRelease, check_expiry, find_release, open_release, shown
+from bundler.release import TrustedRelease, find_release, open_release, shown
 from bundler.release_files import ReleaseFiles
-from bundler.signing.keys import PublicKey
+from bundler.staleness import check_created, check_expiry
 from bundler.sums import SUMS_NAME
+from bundler.trust import Trust
+from bundler.verify.additive import additive_findings
 from bundler.verify.archives import (
     check_archive,
     check_release_directory,
@@ -38,7 +40,7 @@ EXTRACTED_BUNDLE, EXTRACTED_CHECKPOINT = "extracted bundle", "extracted checkpoi
 
 def verify_path(
     path: Path | ReleaseFiles,
-    keys: Sequence[PublicKey],
+    trust: Trust,
     *,
     now: str,
     release_dir: Path | None = None,
@@ -58,7 +60,7 @@ def verify_path(
     Args:
         path: A release directory, a bundle or checkpoint archive, a volume of one, or a directory
             that one was extracted to; or a release's files wherever they lie.
-        keys: Whom to trust: keys that did not come with the release.
+        trust: Whom to trust.
         now: UTC seconds, as ``2026-11-01T00:00:00Z``, to judge the release's expiry by.
         release_dir: Where SHA256SUMS, its signatures and MANIFEST.json lie; where not given, in
             ``path`` or beside it.
@@ -73,7 +75,7 @@ def verify_path(
 
     Raises:
         UntrustedError: No key was given, or none of them signed this release.
-        StaleError: The release is expired.
+        StaleError: The release is expired, or from the future.
         ContentError: MANIFEST.json differs from what was signed, or does not name this file.
         MalformedError: ``only`` names nothing of the release; a small file is broken; nothing says
             what a directory was extracted from; a directory is a release and holds what was
@@ -81,8 +83,10 @@ def verify_path(
         WorldError: Something cannot be read.
     """
     where = path if isinstance(path, ReleaseFiles) else find_release(path, release_dir)
-    release = open_release(where, keys)
+    release = open_release(where, trust)
     expired = judge_expiry(release.manifest, now, allow_expired=allow_expired)
+    for problem in additive_findings(release):
+        emit(Noted(problem))
     scope = read_scope(only, release.manifest, quick=quick)
     findings = Findings(
         strict=strict,
@@ -109,11 +113,17 @@ def verify_path(
         faults=tuple(findings.faults),
         unread=tuple(findings.unread),
         scope=scope,
+        news=release.trust.news,
     )
 
 
 def judge_expiry(manifest: Manifest, now: str, *, allow_expired: bool) -> str | None:
-    """Say why a release is stale, or None; raises StaleError where that is not allowed."""
+    """Say why a release is expired, or None.
+
+    Raises:
+        StaleError: It is expired and that is not allowed, or it is from the future.
+    """
+    check_created(manifest, now=now)
     try:
         check_expiry(manifest, now=now)
     except StaleError as error:

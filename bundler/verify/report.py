@@ -37,6 +37,7 @@ class Report:
         checked: What was read whole and compared.
         unread: What was not read, but compared by size and structure.
         scope: What was asked for; all, where it names nothing.
+        news: That the release brings a newer trust file; None where it does not.
         absent: Archives that are not here, where that is allowed.
         extra: What is here and not signed, where that is allowed; it was not read.
         expired: Why the release is stale, where that was allowed; None for one that is not.
@@ -54,6 +55,7 @@ class Report:
     faults: tuple[Fault, ...]
     unread: tuple[Checked, ...] = ()
     scope: Scope = EVERYTHING
+    news: str | None = None
 
     def __bool__(self) -> bool:
         return not self.faults
@@ -61,13 +63,13 @@ class Report:
     @property
     def notes(self) -> tuple[str, ...]:
         """What people should know though it is no fault: a line each."""
-        expired = () if self.expired is None else (self.expired,)
+        told = tuple(text for text in (self.expired, self.news) if text is not None)
         unread = sum(item.size for item in self.unread)
         some = (f"NOT CHECKED: {size_text(unread)} of content was not read",) * bool(self.unread)
         only = (f"only {self.scope} was checked",) * bool(self.scope.archive)
         absent = (f"{name}: not here, so not checked" for name in self.absent)
         extra = (f"{name}: not signed, and not read" for name in self.extra)
-        return (*expired, *some, *only, *absent, *extra)
+        return (*told, *some, *only, *absent, *extra)
 
     def to_dict(self) -> dict[str, object]:
         """Give it for machines."""
@@ -83,6 +85,7 @@ class Report:
             "absent": list(self.absent),
             "extra": list(self.extra),
             "expired": self.expired,
+            "newerTrust": self.news,
             "faults": [_fault_to_dict(fault) for fault in self.faults],
         }
 

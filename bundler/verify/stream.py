@@ -19,7 +19,7 @@ from bundler.events import Advanced, Emit, Finished, Started, ignore
 from bundler.faults import Fault
 from bundler.manifest import Bundle, Checkpoint
 from bundler.release import find_release, open_release
-from bundler.signing.keys import PublicKey
+from bundler.trust import Trust
 from bundler.verify.path import BUNDLE, CHECKPOINT, judge_expiry
 from bundler.verify.report import Checked, Report
 from bundler.verify.scope import archive_of, read_scope
@@ -32,7 +32,7 @@ _READ_BYTES, _BUFFERS = 1 << 20, 4
 
 def verify_stream(
     stream: io.FileIO,
-    keys: Sequence[PublicKey],
+    trust: Trust,
     *,
     now: str,
     release_dir: Path,
@@ -46,7 +46,7 @@ def verify_stream(
 
     Args:
         stream: The archive, plain, from its first byte to its end.
-        keys: Whom to trust.
+        trust: Whom to trust.
         now: UTC seconds, to judge the release's expiry by.
         release_dir: Where SHA256SUMS, its signatures and MANIFEST.json lie.
         only: Which archive it is, by its name.
@@ -60,7 +60,7 @@ def verify_stream(
             names no archive.
         WorldError: The stream cannot be read.
     """
-    release = open_release(find_release(release_dir, release_dir), keys)
+    release = open_release(find_release(release_dir, release_dir), trust)
     expired = judge_expiry(release.manifest, now, allow_expired=allow_expired)
     scope = read_scope(only, release.manifest)
     if scope.archive is None or scope.path is not None:
@@ -80,6 +80,7 @@ def verify_stream(
         extra=(),
         expired=expired,
         faults=tuple(faults),
+        news=release.trust.news,
     )
 
 

@@ -85,7 +85,7 @@ JOBS: Mapping[str, Job] = {
             name="sign",
             arguments=("sign", "{place}/release", "--key", "{place}/key"),
             prepare="unsigned",
-            varies=("release/*.sig",),
+            varies=("release/*.sig", "release/*.sigstore.json", "release/*.oms.json"),
         ),
         Job(
             name="split",

@@ -70,6 +70,7 @@ def test_the_bundle_unpacks_to_what_the_guide_expects(built: BuiltRelease, tmp_p
         "charts",
         "containers",
         "models",
+        "sbom",
         "scripts",
     }
     assert sorted(path.name for path in (root / "containers").iterdir()) == [
@@ -144,7 +145,7 @@ def test_the_guides_commands_verify_a_signed_release(built: BuiltRelease, tmp_pa
     bundle = built.manifest.bundle
     with open_bundle(built.directory / bundle.archive, bundle) as reader:
         guide = reader.read(bundle.file("README.md"), limit=1 << 20).decode()
-    section = guide.split("## 1. Verify")[1].split("After unpacking")[0]
+    section = guide.split("## 1. Verify")[1].split("In the place of openssl")[0]
     commands = [line[4:] for line in section.splitlines() if line.startswith("    ")]
     said = sh("\n".join(line for line in commands if "bundle verify" not in line), release)
     assert "Verified OK" in said

@@ -14,7 +14,8 @@ import pytest
 
 from bundler.archive.leftovers import hold
 from bundler.build import BuiltRelease, build_release, lock_release
-from bundler.build.cache import MAX_RECORDS, BuildCache, Made, Record, State
+from bundler.build.cache import BuildCache, Made, Record, State
+from bundler.build.records import MAX_RECORDS
 from bundler.digest import Digest
 from bundler.errors import ContentError, NotFoundError
 from bundler.events import Advanced, Event, Noted

@@ -22,7 +22,6 @@ from bundler.errors import (
     ContentError,
     DeniedError,
     NotFoundError,
-    ToolError,
     WorldError,
 )
 from bundler.events import Event, Noted, Started
@@ -290,7 +289,7 @@ def test_a_docker_typed_image_is_converted_once_and_both_digests_are_kept(
     [
         ("manifest", b": ", b":\t", ContentError),
         ("config", b"amd64", b"arm64", ContentError),
-        ("layer", b"this is", b"that is", ToolError),
+        ("layer", b"this is", b"that is", ContentError),
     ],
 )
 def test_a_blob_that_rots_at_its_source_is_refused(

@@ -26,6 +26,7 @@ from bundler.events import Advanced, Event, Finished, Noted, Started
 from bundler.extract import Extracted, extract
 from bundler.release import open_release
 from bundler.signing.keys import new_key_pair, read_private_key
+from bundler.trust import NOBODY, Trust
 from bundler.verify import verify_path
 from tests.conftest import missing
 from tests.volume_sets import (
@@ -163,9 +164,9 @@ def test_what_is_not_signed_is_not_unpacked(
     release: Path, tmp_path: Path, destination: Path
 ) -> None:
     other = read_private_key(new_key_pair(None)[0], None, name="another")
-    for keys in ([], [other.public]):
+    for trust in (NOBODY, Trust.of_keys([other.public])):
         with pytest.raises(UntrustedError):
-            extract(release / TINY, destination, keys, now=NOW)
+            extract(release / TINY, destination, trust, now=NOW)
     with pytest.raises(StaleError):
         extract(release / TINY, destination, KEYS, now="2199-01-01T00:00:00Z")
     foreign = tmp_path / "foreign.tar"
@@ -216,6 +217,7 @@ def test_a_directory_that_is_swapped_meanwhile_redirects_nothing(
     script = (
         "import os, sys\nfrom pathlib import Path\nfrom bundler.errors import BundleError\n"
         "from bundler.extract import extract\nfrom bundler.signing.keys import read_public_key\n"
+        "from bundler.trust import Trust\n"
         "archive, place, outside, aside, key, now, moment = sys.argv[1:]\n"
         "key = read_public_key(Path(key).read_bytes(), name='key')\n"
         "busy = []\n"
@@ -227,7 +229,7 @@ def test_a_directory_that_is_swapped_meanwhile_redirects_nothing(
         "            os.symlink(outside, place + '/three')\n"
         "        busy.clear()\n"
         "sys.addaudithook(hook)\n"
-        "try:\n    extract(Path(archive), Path(place), [key], now=now)\n"
+        "try:\n    extract(Path(archive), Path(place), Trust.of_keys([key]), now=now)\n"
         "except BundleError:\n    sys.exit(7)\n"
     )
     key = tmp_path / "release.pub"
@@ -311,15 +313,16 @@ def test_too_little_room_is_an_error_before_anything_is_written(
 def test_killed_at_any_moment_and_run_again(release: Path, tmp_path: Path) -> None:
     script = (
         "import sys, os\nfrom pathlib import Path\nfrom bundler.extract import extract\n"
-        "from bundler.signing.keys import read_public_key\n"
+        "from bundler.signing.keys import read_public_key\nfrom bundler.trust import Trust\n"
         "count, limit = [0], int(sys.argv[4])\n"
         "def hook(event, args):\n"
         "    if event in {'open', 'os.rename', 'os.truncate', 'os.mkdir'}:\n"
         "        count[0] += bool(count[0]) or sys.argv[2] in str(args)\n"
         "        if count[0] == limit: os.kill(os.getpid(), 9)\n"
         "key = read_public_key(Path(sys.argv[3]).read_bytes(), name='key')\n"
+        "trust = Trust.of_keys([key])\n"
         "sys.addaudithook(hook)\n"
-        "extract(Path(sys.argv[1]), Path(sys.argv[2]), [key], now=sys.argv[5])\n"
+        "extract(Path(sys.argv[1]), Path(sys.argv[2]), trust, now=sys.argv[5])\n"
     )
     key, destination = tmp_path / "release.pub", tmp_path / "x"
     key.write_bytes(KEY.public.pem)

@@ -22,7 +22,7 @@ from bundler.events import Event, Noted
 from bundler.reference import ImageTag
 from bundler.source import ArchiveSource, LayoutSource, Platform, RegistrySource, Source
 from bundler.spec import ImageSpec
-from bundler.tools import local_layout
+from bundler.tools import layout_files
 from bundler.tools.helm import Helm
 from bundler.tools.skopeo import Skopeo
 from tests.integration.building import build, content, refused, spec_path, tools
@@ -264,10 +264,10 @@ def test_an_archive_of_too_many_files_is_refused(
     write_layout(tmp_path / "layout", text="x")
     archive = oci_archive(tmp_path / "layout", tmp_path / "x.tar")
     source = ArchiveSource("oci-archive", str(archive))
-    monkeypatch.setattr(local_layout, "_MAX_MEMBERS", 5)
+    monkeypatch.setattr(layout_files, "_MAX_MEMBERS", 8)
     assert SKOPEO.resolve(source, platform=AMD64).manifests
-    monkeypatch.setattr(local_layout, "_MAX_MEMBERS", 4)
-    with pytest.raises(MalformedError, match="more than 4 files"):
+    monkeypatch.setattr(layout_files, "_MAX_MEMBERS", 7)
+    with pytest.raises(MalformedError, match="more than 7 members"):
         SKOPEO.resolve(source, platform=AMD64)
 
 

@@ -19,9 +19,11 @@ import yaml
 from bundler.archive.bundle_files import open_bundle_files
 from bundler.digest import Digest
 from bundler.parts import Span, s3_checksum, spans
+from bundler.publish.cluster_memory import ClusterMemory
 from bundler.publish.layout import Layout, lay_out
+from bundler.publish.memory import Remembered
 from bundler.publish.objects import markers, release_files
-from bundler.publish.pointer import Deployed, Pointer, encode_pointer
+from bundler.publish.pointer import Pointer, encode_pointer
 from bundler.publish.push import push_images
 from bundler.publish.values import make_values
 from bundler.reference import S3Prefix
@@ -31,6 +33,7 @@ from bundler.stores.login import GivenLogin
 from bundler.stores.opening import open_bucket, open_registry
 from bundler.stores.s3 import connect
 from bundler.target import RegistryTarget, S3Target, Target
+from tests.fake_cluster import FakeCluster
 from tests.integration.s3_proxy import proxy
 from tests.publishable import SMALL, Recipe, make_publishable
 from tests.rehearsal.registry import Registry
@@ -39,13 +42,16 @@ from tests.rehearsal.s3 import S3
 BUNDLE = Path(sys.prefix, "bin", "bundle")
 _SECONDS = 120
 _COPIES = 30
-# Answers like helm of a release whose values are in a file beside it.
+# Answer like helm and kubectl of a release whose values and memory are in files beside them.
 _HELM = """#!/bin/sh
 case "$1" in
 history) cat "$(dirname "$0")/history.json" ;;
 get) cat "$(dirname "$0")/values.json" ;;
 *) exit 3 ;;
 esac
+"""
+_KUBECTL = """#!/bin/sh
+exec cat "$(dirname "$0")/configmap.json"
 """
 
 
@@ -103,20 +109,23 @@ class Site:
         small = release_files(self.release, self.layout) | markers(self.release, self.layout)
         for key, content in small.items():
             self.store.put(key, content)
-        deployed = Deployed(
-            release=manifest.release.directory,
-            manifest=Digest.of(self.release.manifest_bytes),
-            sequence=manifest.release.sequence,
-        )
-        pointer = Pointer(deployed=deployed, highest=manifest.release.sequence)
-        self.store.replace(self.layout.pointer, encode_pointer(pointer))
+        self.store.replace(self.layout.pointer, encode_pointer(self.pointer))
 
-    def answer_like_helm(self) -> None:
-        """Put a helm before all others that says: this release is deployed."""
+    @property
+    def pointer(self) -> Pointer:
+        return Remembered().after(self.release)
+
+    def answer_like_a_cluster(self) -> None:
+        """Put a helm and a kubectl before all others that say: this release is deployed."""
         programs = self.directory / "programs"
         programs.mkdir()
-        (programs / "helm").write_text(_HELM)
-        (programs / "helm").chmod(0o755)
+        for name, script in (("helm", _HELM), ("kubectl", _KUBECTL)):
+            (programs / name).write_text(script)
+            (programs / name).chmod(0o755)
+        cluster, memory = FakeCluster(), ClusterMemory(self.target.kubernetes)
+        memory.write(cluster, self.pointer)
+        found = cluster.get("configmap", memory.name)
+        (programs / "configmap.json").write_text(json.dumps(found))
         chart = self.release.manifest.own_chart
         revision = {"revision": 1, "status": "deployed", "chart": f"{chart.name}-{chart.version}"}
         values = make_values(
@@ -206,7 +215,7 @@ def subjects(told: Mapping[str, Any], **wanted: object) -> list[tuple[str, str, 
 
 
 def test_a_release_that_is_whole_is_all_there_and_no_checkpoint_is_downloaded(site: Site) -> None:
-    site.answer_like_helm()
+    site.answer_like_a_cluster()
     with proxy(site.s3) as between:
         site.write_target(endpoint=between.url)
         told = site.bundle("status", *site.key_option(), check=0)
@@ -225,7 +234,8 @@ def test_a_release_that_is_whole_is_all_there_and_no_checkpoint_is_downloaded(si
 
 def test_an_unreachable_cluster_is_told_and_the_rest_is_judged(site: Site) -> None:
     told = site.bundle("status", *site.key_option(), check=0)
-    assert [item[:2] for item in subjects(told, standing="unknown")] == [("chart", "unknown")]
+    unknown = [subject for subject, _, _ in subjects(told, standing="unknown")]
+    assert unknown == ["current release", "chart"]
 
 
 def test_drift_ends_with_8(site: Site) -> None:
@@ -333,7 +343,7 @@ def old_copies(site: Site) -> list[str]:
 
 
 def test_prune_shows_first_and_deletes_with_yes_only(site: Site) -> None:
-    site.answer_like_helm()
+    site.answer_like_a_cluster()
     old = old_copies(site)
     foreign = f"{old[0].rpartition('/')[0]}/our-own-eval.json"
     site.store.put(foreign, b"theirs")
@@ -357,7 +367,7 @@ def test_prune_shows_first_and_deletes_with_yes_only(site: Site) -> None:
 
 @pytest.mark.parametrize(("answer", "status"), [(b"n\n", 10), (b"y\n", 0)])
 def test_prune_asks_whoever_sits_there(site: Site, answer: bytes, status: int) -> None:
-    site.answer_like_helm()
+    site.answer_like_a_cluster()
     site.store.put("llm/checkpoints/run/0123456789abcdef/step1.pt", b"w")
     old, before = old_copies(site), site.keys()
     time.sleep(1.1)
@@ -392,7 +402,7 @@ def test_prune_deletes_nothing_where_the_cluster_cannot_be_asked(site: Site) -> 
 
 
 def test_prune_goes_on_after_a_kill(site: Site) -> None:
-    site.answer_like_helm()
+    site.answer_like_a_cluster()
     old, before = old_copies(site), site.keys()
     time.sleep(1.1)
     argv = [str(BUNDLE), "prune", "--target", "target.yaml", *site.key_option()]

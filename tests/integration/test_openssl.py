@@ -16,6 +16,7 @@ from bundler.release import open_release, signature_name
 from bundler.sign import create_keys, sign_release
 from bundler.signing.keys import PublicKey, read_private_key, read_public_key
 from bundler.sums import SUMS_NAME
+from bundler.trust import Trust
 from tests.small_release import DATA, RELEASE, data_key
 
 SHIPPED = data_key(DATA / "format-1")
@@ -109,7 +110,7 @@ def test_a_release_that_openssl_signed_is_trusted(
     key = read_public_key(public.read_bytes(), name="their.pub")
     signature = release / signature_name(key.key8)
     openssl("dgst", "-sha256", "-sign", private, "-out", signature, release / SUMS_NAME)
-    assert open_release(release, [key]).signatures == (key.key8,)
+    assert open_release(release, Trust.of_keys([key])).signatures == (key.key8,)
     assert read_private_key(private.read_bytes(), None, name="their.key").public == key
 
 

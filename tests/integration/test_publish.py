@@ -283,7 +283,7 @@ def test_the_extracted_bundle_is_as_good_as_the_archive(
     subprocess.run(["tar", "-xzf", copy / bundle.archive, "-C", copy], check=True)
     (copy / bundle.archive).unlink()
     (copy / bundle.root / "notes.txt").write_text("mine")
-    extracted = open_release(copy, small.signers)
+    extracted = open_release(copy, small.trust)
     receipt = site.publish(extracted, verify_first=True)
     assert receipt is not None
     assert f"{bundle.root}/notes.txt: is not signed" in site.said
@@ -815,7 +815,7 @@ def test_only_signatures_that_hold_are_sent(
     good = right.read_bytes()
     (copy / "SHA256SUMS.00000000.sig").write_bytes(good)
     right.write_bytes(b"junk")
-    site.publish(open_release(copy, small.signers))
+    site.publish(open_release(copy, small.trust))
     sent = {key: item for key, item in site.objects().items() if key.endswith(".sig")}
     assert list(sent) == [f"llm/releases/demo-2026.11.1/{right.name}"]
     assert site.store.get(*sent, limit=4096) == good

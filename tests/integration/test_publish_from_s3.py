@@ -29,7 +29,7 @@ def copied(s3: S3, big: TrustedRelease) -> Copied:
 def test_a_release_in_a_bucket_is_published_whole(
     site: Site, big: TrustedRelease, copied: Copied
 ) -> None:
-    release = open_release(copied.files(), big.signers)
+    release = open_release(copied.files(), big.trust)
     receipt = site.publish(release, verify_first=True)
     assert receipt is not None
     for image in big.manifest.images:
@@ -50,7 +50,7 @@ def test_a_damaged_image_in_the_bucket_is_never_tagged(
     with open_bundle_files(big.directory, bundle) as files:
         copied.flip(bundle.archive, blob_offset(files, bundle, image, layer.digest))
     with pytest.raises(ContentError, match=r"atlas__1\.0\.0\.tar: expected blob"):
-        site.publish(open_release(copied.files(), big.signers))
+        site.publish(open_release(copied.files(), big.trust))
     assert site.digest(image.tag) is None
 
 

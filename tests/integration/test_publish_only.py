@@ -79,7 +79,7 @@ def without(release: TrustedRelease, place: Path, *archives: str) -> TrustedRele
     shutil.copytree(release.directory, place)
     for name in archives:
         (place / name).unlink()
-    return open_release(place, release.signers)
+    return open_release(place, release.trust)
 
 
 def bucket_alone(site: Site) -> Destination:

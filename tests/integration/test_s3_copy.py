@@ -168,7 +168,7 @@ def transfer(
     with proxy(server) as between:
         found = Transfer(
             copied=copied,
-            release=open_release(copied.files(between.url), release.signers),
+            release=open_release(copied.files(between.url), release.trust),
             between=between,
             store=open_bucket(copied.where.bucket, endpoint=between.url, region=server.region),
         )
@@ -203,7 +203,7 @@ def test_wrong_bytes_in_the_archive_are_named_and_nothing_is_completed(
 ) -> None:
     transfer.copied.flip("big_1.tar", transfer.weights.offset + 65 * MIB)
     files = transfer.copied.files(transfer.between.url)
-    transfer.release = open_release(files, release.signers)
+    transfer.release = open_release(files, release.trust)
     with pytest.raises(ContentError) as caught:
         transfer.send()
     text = str(caught.value)
@@ -342,7 +342,7 @@ def test_from_another_server_parts_go_through_this_machine(
     transfer: Transfer, release: TrustedRelease
 ) -> None:
     with proxy(transfer.copied.server) as elsewhere:
-        transfer.release = open_release(transfer.copied.files(elsewhere.url), release.signers)
+        transfer.release = open_release(transfer.copied.files(elsewhere.url), release.trust)
         transfer.send()
     assert not transfer.copies()
     assert transfer.parts_sent() == ["1", "2"]

@@ -66,7 +66,7 @@ def between(s3: S3) -> Iterator[Proxy]:
 
 
 def verified(copied: Copied, release: TrustedRelease, **how: bool | str) -> Report:
-    return verify_path(copied.files(), release.signers, now=NOW, **how)  # type: ignore[arg-type]
+    return verify_path(copied.files(), release.trust, now=NOW, **how)  # type: ignore[arg-type]
 
 
 def test_a_release_in_a_bucket_is_verified_whole(copied: Copied, release: TrustedRelease) -> None:
@@ -130,22 +130,22 @@ def test_small_files_are_judged_as_those_of_a_directory(
     copied: Copied, release: TrustedRelease
 ) -> None:
     signature = signature_name(release.signers[0].key8)
-    assert open_release(copied.files(), release.signers).manifest == release.manifest
+    assert open_release(copied.files(), release.trust).manifest == release.manifest
     copied.put(MANIFEST_NAME, release.manifest_bytes + b" ")
     with pytest.raises(ContentError, match=MANIFEST_NAME):
-        open_release(copied.files(), release.signers)
+        open_release(copied.files(), release.trust)
     copied.put(SUMS_NAME, release.sums_bytes + b"\n")
     with pytest.raises(UntrustedError, match="got none that holds"):
-        open_release(copied.files(), release.signers)
+        open_release(copied.files(), release.trust)
     copied.put(signature, bytes(2000))
     with pytest.raises(MalformedError, match="expected at most 1024 bytes, got 2000"):
-        open_release(copied.files(), release.signers)
+        open_release(copied.files(), release.trust)
     copied.delete(signature)
     with pytest.raises(UntrustedError, match="got no signature"):
-        open_release(copied.files(), release.signers)
+        open_release(copied.files(), release.trust)
     copied.delete(SUMS_NAME)
     with pytest.raises(NotFoundError, match=f"there is no {SUMS_NAME} in it"):
-        open_release(copied.files(), release.signers)
+        open_release(copied.files(), release.trust)
 
 
 def test_a_small_file_that_is_too_large_is_not_downloaded(
@@ -153,14 +153,14 @@ def test_a_small_file_that_is_too_large_is_not_downloaded(
 ) -> None:
     copied.put(MANIFEST_NAME, bytes(MAX_MANIFEST_BYTES + 1))
     with pytest.raises(MalformedError, match=f"expected at most {MAX_MANIFEST_BYTES} bytes"):
-        open_release(copied.files(between.url), release.signers)
+        open_release(copied.files(between.url), release.trust)
     assert not any(call.path.endswith(MANIFEST_NAME) for call in between.calls)
 
 
 def test_inspect_says_what_lies_there(copied: Copied, release: TrustedRelease) -> None:
     [checkpoint] = release.manifest.checkpoints
     copied.delete(checkpoint.archive)
-    description = describe_path(copied.files(), release.signers)
+    description = describe_path(copied.files(), release.trust)
     assert description.manifest == release.manifest
     assert description.present == {release.manifest.bundle.archive}
     assert describe_path(copied.files()).signatures == ()
@@ -174,7 +174,7 @@ def test_an_archive_that_is_replaced_while_it_is_read_is_told(
     whole = (release.directory / checkpoint.archive).read_bytes()
     copied.put(checkpoint.archive, whole[:-1] + b"?")
     with pytest.raises(WorldError, match="changed while it was read"):
-        verify_path(files, release.signers, now=NOW)
+        verify_path(files, release.trust, now=NOW)
 
 
 def test_a_range_is_one_download_that_goes_on_where_it_broke(
@@ -189,7 +189,7 @@ def test_a_range_is_one_download_that_goes_on_where_it_broke(
         return answer
 
     [checkpoint] = release.manifest.checkpoints
-    found = open_release(copied.files(between.url), release.signers).place(checkpoint.archive)
+    found = open_release(copied.files(between.url), release.trust).place(checkpoint.archive)
     assert isinstance(found, RemoteObject)
     between.calls.clear()
     [weights] = [file for file in checkpoint.files if len(file.parts) > 1]
@@ -208,7 +208,7 @@ def test_headers_of_an_archive_cost_few_requests(
     copied: Copied, release: TrustedRelease, between: Proxy
 ) -> None:
     report = verify_path(
-        copied.files(between.url), release.signers, now=NOW, quick=True, only="big_1"
+        copied.files(between.url), release.trust, now=NOW, quick=True, only="big_1"
     )
     assert report
     # The listing, three small files, and the pages that hold the headers.
@@ -228,7 +228,7 @@ def test_a_refusal_names_the_permission(
         copied.files(between.url)
     deny(".tar")
     with pytest.raises(DeniedError, match="s3:GetObject"):
-        verify_path(copied.files(between.url), release.signers, now=NOW)
+        verify_path(copied.files(between.url), release.trust, now=NOW)
 
 
 @pytest.mark.parametrize(
@@ -245,6 +245,6 @@ def test_hints_name_the_options_of_the_source(
 
 
 def test_what_needs_a_directory_says_so(copied: Copied, release: TrustedRelease) -> None:
-    opened = open_release(copied.files(), release.signers)
+    opened = open_release(copied.files(), release.trust)
     with pytest.raises(MalformedError, match="expected a directory, got a place in a bucket"):
         _ = opened.directory

@@ -20,8 +20,9 @@ from bundler.errors import ConflictError, ContentError, MalformedError, Untruste
 from bundler.events import Event, Noted, ignore
 from bundler.release import open_release
 from bundler.sign import sign_release
-from bundler.signing.keys import PublicKey, new_key_pair, read_private_key
+from bundler.signing.keys import new_key_pair, read_private_key
 from bundler.split import MEDIA, split_release
+from bundler.trust import NOBODY, Trust
 from bundler.verify import verify_path
 from tests.conftest import missing
 from tests.small_release import make_checkpoint, make_release, noise
@@ -110,8 +111,9 @@ def test_a_release_can_be_cut_before_it_is_signed(release: Path, tmp_path: Path)
 
 def test_with_a_key_only_a_signed_release_is_cut(release: Path, tmp_path: Path) -> None:
     other = read_private_key(new_key_pair(None)[0], None, name="another")
+    trust = Trust.of_keys([other.public])
     with pytest.raises(UntrustedError):
-        split_release(release, volume_bytes=VOLUME_BYTES, out=tmp_path, keys=[other.public])
+        split_release(release, volume_bytes=VOLUME_BYTES, out=tmp_path, trust=trust)
 
 
 def test_what_fits_is_left_as_it_is(release: Path) -> None:
@@ -265,13 +267,15 @@ def test_a_place_for_volumes_is_made(release: Path, tmp_path: Path) -> None:
     assert (tmp_path / "new").is_dir()
 
 
-@pytest.mark.parametrize(("keys", "told"), [(KEYS, "as signed"), ((), "as MANIFEST.json says")])
+@pytest.mark.parametrize(
+    ("trust", "told"), [(KEYS, "as signed"), (NOBODY, "as MANIFEST.json says")]
+)
 def test_what_a_removed_original_was_compared_with_is_told(
-    release: Path, keys: list[PublicKey], told: str
+    release: Path, trust: Trust, told: str
 ) -> None:
     events: list[Event] = []
     split_release(
-        release, volume_bytes=VOLUME_BYTES, remove_original=True, keys=keys, emit=events.append
+        release, volume_bytes=VOLUME_BYTES, remove_original=True, trust=trust, emit=events.append
     )
     notes = [event.text for event in events if isinstance(event, Noted)]
     assert f"{TINY}: removed; its volumes were read again and are {told}" in notes

@@ -25,6 +25,7 @@ from bundler.release import open_release, signature_name
 from bundler.sign import sign_release
 from bundler.signing.keys import PublicKey, new_key_pair, read_private_key
 from bundler.sums import MAX_SUMS_BYTES, SUMS_NAME
+from bundler.trust import Trust
 from bundler.verify import verify_path
 from tests.small_release import (
     DATA,
@@ -69,7 +70,7 @@ def ours(made: Path, tmp_path: Path) -> Path:
 
 def judge(path: Path, key: PublicKey = SHIPPED) -> None:
     """Do as the command does: raise for whatever is wrong."""
-    verify_path(path, [key], now=NOW).raise_for_faults()
+    verify_path(path, Trust.of_keys([key]), now=NOW).raise_for_faults()
 
 
 def refusal(path: Path, key: PublicKey = SHIPPED) -> BundleError:
@@ -114,7 +115,7 @@ def test_every_single_byte_of_a_small_file_counts(
     size = (release / name).stat().st_size
     for offset in flips(release / name, range(size), bits):
         with pytest.raises(BundleError) as caught:
-            open_release(release, [SHIPPED])
+            open_release(release, Trust.of_keys([SHIPPED]))
         assert type(caught.value) is error, offset
         assert name in str(caught.value)
 
@@ -129,7 +130,7 @@ def test_bytes_of_every_kind_in_an_archive_count(release: Path, name: str) -> No
 
 
 def test_a_flipped_byte_of_weights_is_told_with_file_part_and_offset(release: Path) -> None:
-    manifest = open_release(release, [SHIPPED]).manifest
+    manifest = open_release(release, Trust.of_keys([SHIPPED])).manifest
     for checkpoint in manifest.checkpoints:
         archive = release / checkpoint.archive
         for file in checkpoint.files:
@@ -137,7 +138,7 @@ def test_a_flipped_byte_of_weights_is_told_with_file_part_and_offset(release: Pa
             for _ in flips(
                 archive, range(last, file.offset + file.size) if file.size else range(0)
             ):
-                [fault] = verify_path(release, [SHIPPED], now=NOW).faults
+                [fault] = verify_path(release, Trust.of_keys([SHIPPED]), now=NOW).faults
                 assert (fault.archive, fault.path) == (archive.name, file.path)
                 assert (fault.part, fault.offset) == (1, file.offset)
                 assert fault.expected == str(file.parts[0])
@@ -448,7 +449,8 @@ class TestSignedNonsense:
         self, ours: Path, kind: bytes, name: str, message: str
     ) -> None:
         """Unsigned it is other content; signed as it is, it breaks the format or the manifest."""
-        checkpoint = open_release(ours, [KEY.public]).manifest.checkpoint("tiny_2026.10")
+        trusted = open_release(ours, Trust.of_keys([KEY.public]))
+        checkpoint = trusted.manifest.checkpoint("tiny_2026.10")
         content = bytearray((ours / TINY).read_bytes())
         start = checkpoint.files[0].offset - tar.BLOCK
         content[start : start + 100] = name.encode().ljust(100, b"\0")
@@ -470,7 +472,7 @@ class TestSignedNonsense:
 
 def sign_archive_as_it_is(release: Path, content: bytes) -> None:
     """Let the manifest vouch for the archive's size, digest and frame, whatever they are."""
-    manifest: Manifest = open_release(release, [KEY.public]).manifest
+    manifest: Manifest = open_release(release, Trust.of_keys([KEY.public])).manifest
     checkpoint = manifest.checkpoint("tiny_2026.10")
     frame, end = b"", 0
     for file in checkpoint.files:

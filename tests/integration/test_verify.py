@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 
 from bundler.errors import ContentError, MalformedError, NotFoundError, StaleError, UntrustedError
-from bundler.events import Advanced, Event, Finished, Started
+from bundler.events import Advanced, Event, Finished, Noted, Started
 from bundler.manifest import MANIFEST_NAME, SLICE_BYTES, Manifest
 from bundler.parts import SMALLEST_PART
 from bundler.release import open_release
 from bundler.sign import sign_release
 from bundler.signing.keys import PrivateKey, new_key_pair, read_private_key
 from bundler.sums import SUMS_NAME
+from bundler.trust import Trust
 from bundler.verify import Report, verify_path
 from tests.small_release import (
     RELEASE,
@@ -32,7 +33,7 @@ from tests.small_release import (
 )
 
 KEY: PrivateKey = read_private_key(new_key_pair(None)[0], None, name="test key")
-KEYS = [KEY.public]
+KEYS = Trust.of_keys([KEY.public])
 NOW = "2026-11-02T00:00:00Z"
 BUNDLE = f"{RELEASE.directory}.tar.gz"
 TINY, SHARDED = "tiny_2026.10.tar", "sharded_2026.10.tar"
@@ -143,6 +144,18 @@ class TestReleaseDirectory:
             (release / name).write_bytes(b"{}")
         (release / "trust").mkdir()
         assert verify(release, strict=True)
+
+    def test_a_file_for_other_tools_that_does_not_hold_is_told_and_decides_nothing(
+        self, release: Path
+    ) -> None:
+        [bundle] = release.glob(f"{SUMS_NAME}.*.sigstore.json")
+        events: list[Event] = []
+        assert verify_path(release, KEYS, now=NOW, emit=events.append)
+        assert not [event for event in events if isinstance(event, Noted)]
+        bundle.write_bytes(b"{}")
+        assert verify_path(release, KEYS, now=NOW, emit=events.append)
+        [note] = [event.text for event in events if isinstance(event, Noted)]
+        assert bundle.name in note
 
     def test_archives_may_lie_apart_from_the_small_files(
         self, release: Path, tmp_path: Path
@@ -542,4 +555,4 @@ class TestExtractedCheckpoint:
 def test_nothing_is_judged_without_a_key(release: Path) -> None:
     for path in (release, release / BUNDLE, release / TINY):
         with pytest.raises(UntrustedError, match="no public key was given"):
-            verify_path(path, [], now=NOW)
+            verify_path(path, Trust.of_keys([]), now=NOW)

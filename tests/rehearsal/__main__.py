@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.rehearsal import go_build, records, rehearsal
+from tests.rehearsal import go_build, records, rehearsal, verifiers
 from tests.rehearsal.errors import RehearsalError
 from tests.rehearsal.go_programs import PROGRAMS
 from tests.rehearsal.kube_build import build_kubernetes
@@ -53,6 +53,7 @@ def _env(arguments: argparse.Namespace) -> None:
 def _build(arguments: argparse.Namespace) -> None:
     for program in PROGRAMS:
         print(go_build.build(program, to_stderr()))
+    print(verifiers.install(to_stderr()))
     if arguments.kubernetes:
         print(build_kubernetes(to_stderr()))
 

@@ -58,7 +58,15 @@ RCLONE = GoProgram(
     file="rclone",
     takes="a minute on two cores",
 )
+COSIGN = GoProgram(
+    name="cosign",
+    title="cosign",
+    module="github.com/sigstore/cosign/v3",
+    file="cosign",
+    package="github.com/sigstore/cosign/v3/cmd/cosign",
+    takes="about three minutes on two cores",
+)
 SINK = GoProgram(
     name="sink", title="the sink that counts", module="", file="sink", takes="some seconds"
 )
-PROGRAMS = (DISTRIBUTION, CRANE, REGCTL, REFERRERS, MINIO, S5CMD, RCLONE, SINK)
+PROGRAMS = (DISTRIBUTION, CRANE, REGCTL, REFERRERS, MINIO, S5CMD, RCLONE, SINK, COSIGN)

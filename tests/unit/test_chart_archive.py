@@ -91,7 +91,7 @@ def test_an_archive_of_too_many_files_is_refused(monkeypatch: pytest.MonkeyPatch
 def test_an_archive_whose_last_file_is_not_whole_is_refused() -> None:
     plain = gzip.decompress(archive((member("some/values.yaml"), b"y" * 600)))
     start = plain.index(b"y" * 600)
-    with pytest.raises(MalformedError, match="unexpected end of data"):
+    with pytest.raises(MalformedError, match="it is cut short"):
         read_chart_archive(gzip.compress(plain[: start + 500]), name="x")
 
 

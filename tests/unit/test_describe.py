@@ -15,6 +15,7 @@ from bundler.manifest import MANIFEST_NAME, Blob, BundleFile, Image
 from bundler.reference import ImageTag
 from bundler.sign import sign_release
 from bundler.sizes import size_text
+from bundler.trust import Trust
 from tests.unit.small_files import new_key, small_manifest, write_small_files
 
 KEY = new_key()
@@ -34,7 +35,7 @@ def cells(description: Description, title: str) -> list[str]:
 
 
 def test_a_release_shows_all_that_it_holds(release: Path) -> None:
-    description = describe_path(release, [KEY.public])
+    description = describe_path(release, Trust.of_keys([KEY.public]))
     titles = [section.title for section in description.sections()]
     assert titles == ["Release", "Archives", "Images", "Charts", "Checkpoints", "Models"]
     assert {"demo", "1.0.0", "3", "never", KEY.public.key8} <= set(cells(description, "Release"))
@@ -52,7 +53,7 @@ def test_without_a_key_it_says_that_nobody_vouches_for_it(release: Path) -> None
 
 def test_with_a_key_it_must_hold(release: Path) -> None:
     with pytest.raises(UntrustedError):
-        describe_path(release, [new_key().public])
+        describe_path(release, Trust.of_keys([new_key().public]))
 
 
 def test_a_manifest_that_the_sums_do_not_name_is_not_shown(release: Path) -> None:
@@ -90,7 +91,8 @@ def test_a_file_that_the_release_does_not_name_is_refused(release: Path) -> None
 
 
 def test_machines_get_the_whole_manifest(release: Path) -> None:
-    described = json.loads(json.dumps(describe_path(release, [KEY.public]).to_dict()))
+    description = describe_path(release, Trust.of_keys([KEY.public]))
+    described = json.loads(json.dumps(description.to_dict()))
     assert described["manifest"] == json.loads((release / MANIFEST_NAME).read_bytes())
     assert described["signatures"] == [KEY.public.key8]
     assert described["present"] == ["tiny_1.tar"]

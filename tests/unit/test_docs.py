@@ -182,7 +182,9 @@ def test_the_readme_and_the_pages_have_the_same_exit_statuses() -> None:
     "path", [*MARKDOWN, GUIDE, *PAGES], ids=lambda path: str(path.relative_to(ROOT))
 )
 def test_the_vendors_public_key_has_one_name(path: Path) -> None:
-    names = re.findall(r"(?:--key|-in|-verify) (?:\S*/)?([\w.-]+\.pub)\b", path.read_text())
+    # Where several sign, each has a key with a name of its own.
+    text = re.sub(r"^.*(?:bundle trust|--threshold).*$", "", path.read_text(), flags=re.MULTILINE)
+    names = re.findall(r"(?:--key|-in|-verify) (?:\S*/)?([\w.-]+\.pub)\b", text)
     assert set(names) <= {"release.pub"}
 
 

@@ -146,6 +146,9 @@ def test_more_files_than_a_manifest_holds_are_refused_before_all_are_read(
     with pytest.raises(MalformedError, match="expected at most 3 files, got more") as caught:
         read_existing(given, root="tiny")
     assert "several checkpoints" in str(caught.value.hint)
+    deep = archive(tmp_path, tar_of({"tiny/a/b/c/d": b""})[: -len(END)])
+    with pytest.raises(MalformedError, match="expected at most 3 directories, got more"):
+        read_existing(deep, root="tiny")
 
 
 def test_no_manifest_has_room_for_more_files_than_the_limit(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from bundler.digest import Digest
 from bundler.manifest import FORMAT_VERSION
 from bundler.release import open_release
 from bundler.sums import SUMS_NAME
+from bundler.trust import Trust
 from bundler.verify import verify_path
 from tests.small_release import DATA, data_key, make_release
 
@@ -29,7 +30,7 @@ def test_a_release_of_every_format_verifies(number: int) -> None:
     directory = DATA / f"format-{number}"
     [release] = (path for path in directory.iterdir() if path.is_dir())
     key = data_key(directory)
-    report = verify_path(release, [key], now=NOW, strict=True, require_all=True)
+    report = verify_path(release, Trust.of_keys([key]), now=NOW, strict=True, require_all=True)
     assert report.faults == ()
     assert {item.name for item in report.checked} == set(describe_path(release).present)
 
@@ -44,7 +45,7 @@ def test_format_1_is_the_one_that_was_shipped() -> None:
     directory = DATA / "format-1"
     sums = (directory / FORMAT_1 / SUMS_NAME).read_bytes()
     assert Digest.of(sums) == FORMAT_1_SUMS
-    manifest = open_release(directory / FORMAT_1, [data_key(directory)]).manifest
+    manifest = open_release(directory / FORMAT_1, Trust.of_keys([data_key(directory)])).manifest
     assert len(manifest.checkpoints) == 2
     assert [str(image.tag) for image in manifest.images] == ["atlas:1.0.0"]
 

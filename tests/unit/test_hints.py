@@ -35,15 +35,17 @@ from bundler.publish.push_archives import ArchivePush
 from bundler.publish.schedule import Cargo
 from bundler.publish.secrets import read_secrets
 from bundler.reference import ImageTag, S3Prefix
-from bundler.release import check_expiry, find_release, open_release
+from bundler.release import find_release, open_release
 from bundler.sign import sign_release
 from bundler.source import LayoutSource
+from bundler.staleness import check_expiry
 from bundler.stores.base import Registry, StoredManifest
 from bundler.sums import SUMS_NAME
 from bundler.target import RegistryTarget, S3Target, SecretSource, Target
 from bundler.tools.helm_release import HelmRelease
 from bundler.tools.kubectl import Kubectl
 from bundler.tools.skopeo import Skopeo
+from bundler.trust import Trust
 from bundler.verify import Report
 from tests.unit.small_files import SOME, new_key, small_manifest, write_small_files
 
@@ -72,7 +74,7 @@ def hint_of(kind: type[BundleError], work: Callable[[], object]) -> str:
 
 
 def test_another_key_than_the_vendors_is_the_likeliest_cause(release: Path) -> None:
-    hint = hint_of(UntrustedError, lambda: open_release(release, [OTHER.public]))
+    hint = hint_of(UntrustedError, lambda: open_release(release, Trust.of_keys([OTHER.public])))
     assert hint.startswith("probably another key than the vendor's was given")
     assert OTHER.public.key8 in hint
     assert KEY.public.key8 in hint
@@ -81,23 +83,23 @@ def test_another_key_than_the_vendors_is_the_likeliest_cause(release: Path) -> N
 
 def test_with_the_key_that_a_signature_is_called_after_the_file_is_blamed(release: Path) -> None:
     (release / SUMS_NAME).write_bytes((release / SUMS_NAME).read_bytes() + b"\n")
-    hint = hint_of(UntrustedError, lambda: open_release(release, [KEY.public]))
+    hint = hint_of(UntrustedError, lambda: open_release(release, Trust.of_keys([KEY.public])))
     assert hint.startswith(f"{SUMS_NAME} or its signature was changed")
 
 
 def test_the_option_for_a_key_is_named(release: Path) -> None:
-    assert "--key PUB" in hint_of(UntrustedError, lambda: open_release(release, []))
+    assert "--key PUB" in hint_of(UntrustedError, lambda: open_release(release, Trust.of_keys([])))
 
 
 def test_a_manifest_that_differs_is_to_be_copied_again(release: Path) -> None:
     (release / MANIFEST_NAME).write_bytes(b"{}")
-    hint = hint_of(ContentError, lambda: open_release(release, [KEY.public]))
+    hint = hint_of(ContentError, lambda: open_release(release, Trust.of_keys([KEY.public])))
     assert f"copy {MANIFEST_NAME} again" in hint
 
 
 def test_the_parent_of_a_release_is_told_from_it(release: Path) -> None:
     with pytest.raises(NotFoundError, match="out: not a release directory") as caught:
-        open_release(release.parent, [KEY.public])
+        open_release(release.parent, Trust.of_keys([KEY.public]))
     assert caught.value.hint == f"did you mean {release}?"
     assert str(release) in hint_of(NotFoundError, lambda: sign_release(release.parent, KEY))
     assert str(release) in hint_of(NotFoundError, lambda: find_release(release.parent))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import configparser
 import hashlib
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -18,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bundler.errors import DeniedError, MalformedError
+from bundler.signing.key_uri import FileKey, HsmKey, KeyUri, KmsKey, read_key_uri
 from bundler.signing.keys import (
     MAX_KEY_BYTES,
     PublicKey,
@@ -162,3 +167,83 @@ def test_a_private_key_is_not_shown() -> None:
 def test_key_pairs_differ() -> None:
     assert OTHER != PUBLIC
     assert len({PublicKey(PUBLIC_PEM), PUBLIC, OTHER}) == 2
+
+
+ARN = "arn:aws-us-gov:kms:us-gov-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("release.key", FileKey(Path("release.key"))),
+        ("/keys/release.key", FileKey(Path("/keys/release.key"))),
+        ("file:release.key", FileKey(Path("release.key"))),
+        ("file:awskms:x", FileKey(Path("awskms:x"))),
+        ("awskms:alias/release", KmsKey("alias/release")),
+        (f"awskms:{ARN}", KmsKey(ARN)),
+        ("hsm:", HsmKey(2, None)),
+        ("hsm:17", HsmKey(17, None)),
+        ("hsm:?label=YubiKey+PIV+%2315", HsmKey(2, "YubiKey PIV #15")),
+        ("hsm:3?label=a%26b", HsmKey(3, "a&b")),
+    ],
+)
+def test_a_key_has_one_kind_of_name(text: str, key: KeyUri) -> None:
+    assert read_key_uri(text) == key
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "awskms:",
+        "awskms:///alias/x",
+        "awskms:alias/x y",
+        "awskms:-x",
+        "awskms:" + "x" * 3000,
+        "hsm:x",
+        "hsm:-1",
+        "hsm:0x2",
+        "hsm:2?pin-value=SECRET",
+        "hsm:2?label=a&pin-value=SECRET",
+        "hsm:2?label=a&label=SECRET",
+        "hsm:2?label=",
+        "hsm:2?label",
+        "pkcs11:token=a?pin-value=SECRET",
+        "gcpkms:projects/SECRET",
+    ],
+)
+def test_what_names_no_key_is_refused_and_not_repeated(text: str) -> None:
+    with pytest.raises(ValueError, match="expected") as caught:
+        read_key_uri(text)
+    assert "SECRET" not in str(caught.value)
+
+
+def test_a_file_that_is_called_like_an_address_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("vendor:release.key").write_bytes(PRIVATE_PEM)
+    assert read_key_uri("vendor:release.key") == FileKey(Path("vendor:release.key"))
+
+
+def test_an_arn_names_its_region() -> None:
+    assert KmsKey(ARN).region == "us-gov-west-1"
+    assert KmsKey("alias/arn").region is None
+
+
+def test_the_extras_that_errors_name_exist() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(Path(__file__).parents[2] / "setup.cfg")
+    for extra, module in (("kms", "boto3"), ("hsm", "pkcs11")):
+        assert extra in setup["options.extras_require"]
+        code = (
+            f"import sys; sys.modules[{module!r}] = None\n"
+            "from bundler.signing.key_uri import HsmKey, KmsKey\n"
+            "from bundler.signing.signers import open_signer\n"
+            "from bundler.errors import ToolError\n"
+            f"key = {{'kms': KmsKey('alias/x'), 'hsm': HsmKey(2, None)}}[{extra!r}]\n"
+            "try: open_signer(key, secret=lambda _: b'')\n"
+            "except ToolError as error: print(error.hint)\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        name = setup["metadata"]["name"]
+        assert done.stdout == f"pip install '{name}[{extra}]'\n", done.stderr

@@ -11,7 +11,7 @@ from bundler.digest import Digest
 from bundler.document import Table
 from bundler.errors import MalformedError
 from bundler.jsontext import read_json
-from bundler.oci_manifest import Tree, read_tree
+from bundler.oci_manifest import DOCKER_INDEX, OCI_INDEX, OCI_MANIFEST, Tree, read_tree
 
 
 class Blobs:
@@ -69,6 +69,23 @@ def test_a_manifest_that_is_a_layer_too_is_a_manifest(blobs: Blobs) -> None:
     tree = blobs.tree(blobs.index(image, other))
     assert image not in tree.blobs
     assert tree.sizes[image] == size
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"manifests": [], "layers": []},
+        {"manifests": [], "config": {}},
+        {"manifests": [], "mediaType": OCI_MANIFEST},
+        {"layers": [], "mediaType": OCI_INDEX},
+        {"layers": [], "mediaType": DOCKER_INDEX},
+    ],
+)
+def test_what_is_an_index_to_one_and_a_manifest_to_another_is_refused(
+    blobs: Blobs, value: dict[str, object]
+) -> None:
+    with pytest.raises(MalformedError, match=r"^it: (layers|mediaType): "):
+        blobs.tree(blobs.index(blobs.add(value)))
 
 
 def test_indexes_three_deep_are_too_deep(blobs: Blobs) -> None:

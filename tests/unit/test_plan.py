@@ -9,21 +9,10 @@ import pytest
 
 from bundler.cli.plan import show_plan
 from bundler.digest import Digest
-from bundler.errors import ConflictError, MalformedError, StaleError
+from bundler.errors import ConflictError, MalformedError
 from bundler.manifest import Chart
 from bundler.publish.chart import RenderedChart, plan_chart
 from bundler.publish.plan import Kind, Plan, State, Step, require_no_conflicts
-from bundler.publish.pointer import (
-    NOTHING_ALLOWED,
-    Allowances,
-    Deployed,
-    Pointer,
-    check_staleness,
-    encode_pointer,
-    next_pointer,
-    plan_pointer,
-    read_pointer,
-)
 from bundler.publish.secrets import plan_namespace, plan_secret, read_secrets, secret_object
 from bundler.reference import S3Prefix
 from bundler.target import (
@@ -35,8 +24,7 @@ from bundler.target import (
 )
 from bundler.tools.helm_release import Installed
 from tests.fake_cluster import FakeCluster
-from tests.memory_store import MemoryStore
-from tests.unit.small_files import SOME, small_manifest
+from tests.unit.small_files import SOME
 
 PLAN = Plan(
     release="demo-1.0.0",
@@ -173,61 +161,6 @@ def test_helm_is_called_only_when_something_differs(
     step = plan_chart(found, rendered({"a": 1}), KubernetesTarget())
     assert step.state is state
     assert detail in step.detail
-
-
-def pointer(sequence: int, highest: int) -> Pointer:
-    deployed = Deployed(release="demo-1.0.0", manifest=SOME, sequence=sequence)
-    return Pointer(deployed=deployed, highest=highest)
-
-
-def test_a_pointer_reads_back() -> None:
-    store = MemoryStore()
-    assert read_pointer(store, "k") is None
-    store.replace("k", encode_pointer(pointer(2, 5)))
-    assert read_pointer(store, "k") == pointer(2, 5)
-    begun = Pointer(deployed=None, highest=5)
-    store.replace("k", encode_pointer(begun))
-    assert read_pointer(store, "k") == begun
-    store.replace("k", b"{}")
-    with pytest.raises(MalformedError):
-        read_pointer(store, "k")
-
-
-def test_the_highest_sequence_never_falls() -> None:
-    release = small_manifest().release  # sequence 3
-    assert next_pointer(None, release, SOME).highest == 3
-    after = next_pointer(pointer(5, 7), release, SOME)
-    assert after.deployed == Deployed(release=release.directory, manifest=SOME, sequence=3)
-    assert after.highest == 7
-    assert plan_pointer(after, after, release.directory).state is State.PRESENT
-    for before in (None, pointer(5, 7), Pointer(deployed=None, highest=7)):
-        assert plan_pointer(before, after, release.directory).state is State.TO_DO
-
-
-@pytest.mark.parametrize("before", [None, pointer(1, 2), pointer(3, 3)])
-def test_a_release_as_high_as_the_highest_may_follow(before: Pointer | None) -> None:
-    now = "2026-11-20T00:00:00Z"
-    assert check_staleness(small_manifest(), before, NOTHING_ALLOWED, now=now) == ()
-
-
-@pytest.mark.parametrize("allowances", [NOTHING_ALLOWED, Allowances(rollback=4)])
-def test_going_back_needs_the_very_number(allowances: Allowances) -> None:
-    now = "2026-11-20T00:00:00Z"
-    with pytest.raises(StaleError, match="sequence 3, expected 4 or higher"):
-        check_staleness(small_manifest(), pointer(2, 4), allowances, now=now)
-    allowed = Allowances(rollback=3)
-    assert check_staleness(small_manifest(), pointer(2, 4), allowed, now=now)
-
-
-def test_an_expired_release_needs_a_reason() -> None:
-    manifest = small_manifest(expires="2026-11-20T00:00:00Z")
-    early, late = "2026-11-19T23:59:59Z", "2026-11-20T00:00:00Z"
-    assert check_staleness(manifest, None, NOTHING_ALLOWED, now=early) == ()
-    for reason in (None, ""):
-        with pytest.raises(StaleError, match="expired"):
-            check_staleness(manifest, None, Allowances(expired_reason=reason), now=late)
-    allowed = check_staleness(manifest, None, Allowances(expired_reason="why"), now=late)
-    assert allowed == ("expired at 2026-11-20T00:00:00Z: why",)
 
 
 def target(tmp_path: Path, **files: str) -> Target:

@@ -4,11 +4,13 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from bundler.digest import Digest
 from bundler.errors import (
     BundleError,
     CheckError,
@@ -19,6 +21,7 @@ from bundler.errors import (
 )
 from bundler.publish.ages import age_text, parse_age
 from bundler.publish.inventory import take_inventory
+from bundler.publish.pointer import Deployed, Pointer
 from bundler.publish.prune import Facts, Rules, make_prune_plan
 from bundler.publish.prune_carry_out import Pruned, prune
 from bundler.publish.prune_plan import PrunePlan, Thing, by_folder
@@ -27,6 +30,7 @@ from bundler.reference import S3Prefix
 from bundler.release import TrustedRelease, signature_name
 from bundler.stores.upkeep import HeldObject, UnfinishedUpload
 from bundler.tools.helm_release import Installed
+from bundler.trust import NOBODY, Trust
 from tests.memory_store import MemoryStore
 from tests.memory_upkeep import MemoryUpkeep
 from tests.published import Published
@@ -54,6 +58,7 @@ class Place:
             self.published.publish(
                 sequence, checkpoints, deployed_at=f"2026-11-0{sequence}T00:00:00Z"
             )
+        self.remembered: Callable[[], Pointer | None] = lambda: None
         self.revisions: Callable[[], Iterator[Installed]] = lambda: iter(self.helm)
         self.helm = [self.published.installed(self.release(n), n) for n in (4, 3, 2, 1)]
 
@@ -66,7 +71,8 @@ class Place:
             upkeep=self.upkeep,
             place=self.published.target.s3.place,
             revisions=self.revisions,
-            keys=[self.published.key.public],
+            remembered=self.remembered,
+            trust=Trust.of_keys([self.published.key.public]),
             rules=rules,
             now=NOW,
         )
@@ -160,17 +166,33 @@ def test_a_place_above_or_below_one_that_values_name_stays(place: Place) -> None
     assert address.rstrip("/") in going(place.plan(keep=2), Thing.CHECKPOINT)
 
 
-def test_nothing_goes_where_the_cluster_cannot_be_asked(place: Place) -> None:
-    def refuse(_: int) -> Installed:
+@pytest.mark.parametrize("what", ["Helm", "memory"])
+def test_nothing_goes_where_the_cluster_cannot_be_asked(place: Place, what: str) -> None:
+    def refuse(_: int) -> NoReturn:
         raise WorldError("no route")
 
-    place.revisions = lambda: map(refuse, [1])
+    if what == "Helm":
+        place.revisions = lambda: map(refuse, [1])
+    else:
+        place.remembered = lambda: next(map(refuse, [1]))
     with pytest.raises(WorldError, match="nobody can say what is deployed") as caught:
         place.plan(keep=2)
     assert "--release NAME" in str(caught.value.hint)
     plan = place.plan(named=("demo-1.0.2",))
     assert going(plan, Thing.RELEASE) == ["demo-1.0.2"]
     assert going(plan, Thing.CHECKPOINT) == [f"s3://models/{place.prefix(2)}".rstrip("/")]
+
+
+def test_what_the_cluster_remembers_stays_whatever_the_bucket_says(place: Place) -> None:
+    second = place.release(2)
+    deployed = Deployed(release="demo-1.0.2", manifest=Digest.of(second.manifest_bytes), sequence=2)
+    place.remembered = lambda: Pointer(deployed=deployed, highest=4)
+    plan = place.plan(keep=1)
+    assert reason(plan, "demo-1.0.2").startswith("is deployed")
+    assert reason(plan, "demo-1.0.4").startswith("is deployed")
+    assert going(plan, Thing.RELEASE) == ["demo-1.0.1"]
+    with pytest.raises(CheckError, match=r"demo-1\.0\.2: is deployed"):
+        place.plan(named=("demo-1.0.2",))
 
 
 def test_nothing_goes_where_the_cluster_knows_of_no_release_that_was_deployed(place: Place) -> None:
@@ -256,9 +278,9 @@ def test_a_release_in_use_without_its_manifest_stops_all(place: Place) -> None:
 
 def test_nobody_is_believed_without_a_key_that_signed(place: Place) -> None:
     survey = place.survey(Rules(keep=2))
-    for keys in ([], [new_key().public]):
+    for trust in (NOBODY, Trust.of_keys([new_key().public])):
         with pytest.raises(UntrustedError) as caught:
-            replace(survey, keys=keys).plan()
+            replace(survey, trust=trust).plan()
         assert "nothing was deleted" in str(caught.value.hint)
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bundler.image_reference import parse_reference
 from bundler.reference import (
     ImageTag,
     S3Prefix,
@@ -20,7 +21,9 @@ from bundler.reference import (
     namespace,
     registry_host,
     relative_path,
+    without_login,
 )
+from bundler.source import parse_source
 
 GOOD: list[tuple[Callable[[str], str], list[str]]] = [
     (image_name, ["atlas", "model-downloader", "a.b", "a_b", "a--b", "x1", "a" * 128]),
@@ -199,3 +202,25 @@ def test_keys_are_made_below_a_prefix() -> None:
     assert S3Prefix("models", "p/q").key("a") == "p/q/a"
     assert str(S3Prefix("models", "p") / "q") == "s3://models/p/q"
     assert str(S3Prefix("models", "") / "q/r") == "s3://models/q/r"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("user:pass@host/image", "...@host/image"),
+        ("docker://user:p@ss/w@host/a:1", "...@host/a:1"),
+        ("docker://user:pass@host/a@sha256:00", "...@host/a@sha256:00"),
+        ("host/a@sha256:00", "host/a@sha256:00"),
+        ("host/a:1", "host/a:1"),
+    ],
+)
+def test_a_login_is_not_shown(text: str, shown: str) -> None:
+    assert without_login(text) == shown
+
+
+@pytest.mark.parametrize("rule", [registry_host, parse_source, parse_reference])
+def test_a_login_in_an_address_is_not_repeated(rule: Callable[[str], object]) -> None:
+    for text in ("user:canary@host", "docker://user:canary@host/a:1", "x" * 600 + "canary@host"):
+        with pytest.raises(ValueError, match="not a") as caught:
+            rule(text)
+        assert "canary" not in str(caught.value)

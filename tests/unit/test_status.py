@@ -12,6 +12,7 @@ from bundler.digest import Digest
 from bundler.errors import ContentError, NotFoundError, UntrustedError, WorldError
 from bundler.manifest import Blob, Image
 from bundler.oci_manifest import OCI_INDEX, OCI_MANIFEST
+from bundler.publish.memory import read_pointer
 from bundler.publish.only import EVERYTHING, Only
 from bundler.publish.pointer import Deployed, Pointer, encode_pointer
 from bundler.publish.status import Finding, Standing, Status, Subject
@@ -22,12 +23,15 @@ from bundler.release import TrustedRelease
 from bundler.stores.base import Registry, StoredManifest, StoredObject
 from bundler.stores.upkeep import HeldObject, UnfinishedUpload
 from bundler.tools.helm_release import Installed
+from bundler.trust import NOBODY, Trust
 from tests.memory_store import MemoryStore
 from tests.memory_upkeep import MemoryUpkeep
 from tests.published import Published
 from tests.unit.small_files import new_key
 
 NOW = 1_000_000
+POINTER = "llm/releases/current.json"
+CONFIG_MAP = "configmap poolside-models/bundle-current-inference"
 CHECKPOINTS = {"one": {"config.json": b"{}", "model.safetensors": b"w" * 9}, "two": {"x": b"x"}}
 NO_IMAGES = Only(("checkpoints", "chart"))
 
@@ -60,12 +64,22 @@ class Place:
         self.published = Published(self.store, directory)
         self.release = self.published.publish(1, CHECKPOINTS, deployed_at="2026-11-01T00:00:00Z")
         self.installed: Installed | WorldError | None = self.published.installed(self.release)
+        self.remembered: Pointer | WorldError | None = read_pointer(self.store, POINTER)
         self.places = Places(
-            store=self.store, upkeep=self.upkeep, registry=self.no_registry, installed=self.helm
+            store=self.store,
+            upkeep=self.upkeep,
+            registry=self.no_registry,
+            installed=self.helm,
+            remembered=self.cluster,
         )
 
     def no_registry(self) -> Any:
         raise WorldError("the registry does not answer")
+
+    def cluster(self) -> Pointer | None:
+        if isinstance(self.remembered, WorldError):
+            raise self.remembered
+        return self.remembered
 
     def helm(self) -> Installed | None:
         if isinstance(self.installed, WorldError):
@@ -83,7 +97,7 @@ class Place:
             release=release or self.release,
             target=self.published.target,
             places=self.places,
-            keys=[self.published.key.public],
+            trust=Trust.of_keys([self.published.key.public]),
             now=NOW,
             only=only,
             read_back=read_back,
@@ -267,7 +281,8 @@ def test_no_helm_release_is_drift(place: Place) -> None:
 def test_a_release_that_is_not_the_deployed_one_is_compared_all_the_same(place: Place) -> None:
     later = place.published.publish(2, CHECKPOINTS)
     status = place.status(release=later)
-    assert [item.subject for item in status.drift] == [Subject.POINTER, Subject.CHART]
+    subjects = [item.subject for item in status.drift]
+    assert subjects == [Subject.POINTER, Subject.POINTER, Subject.CHART]
     assert "demo-1.0.1 is deployed" in status.drift[0].detail
     assert place.status(Only(("checkpoints",)), release=later).drift == ()
 
@@ -277,7 +292,32 @@ def test_a_pointer_to_another_manifest_of_that_name_is_drift(place: Place) -> No
     deployed = Deployed(release=facts.directory, manifest=Digest.of(b"x"), sequence=1)
     pointer = encode_pointer(Pointer(deployed=deployed, highest=1))
     place.store.replace("llm/releases/current.json", pointer)
-    assert [item.subject for item in place.status().drift] == [Subject.POINTER]
+    assert [item.name for item in place.status().drift] == [POINTER]
+
+
+def test_two_memories_that_disagree_are_drift(place: Place) -> None:
+    deployed = read_pointer(place.store, POINTER)
+    assert deployed is not None
+    place.remembered = None
+    assert drift(place.status()) == [(Subject.POINTER, Standing.MISSING, CONFIG_MAP)]
+    place.remembered = replace(deployed, highest=7)
+    assert drift(place.status()) == [(Subject.POINTER, Standing.DIFFERENT, POINTER)]
+    assert "1 is the highest sequence, and 7 was deployed" in place.status().drift[0].detail
+
+
+def test_the_deployed_release_is_found_though_the_bucket_forgot_it(place: Place) -> None:
+    place.store.delete(POINTER)
+    trust = Trust.of_keys([place.published.key.public])
+    release = read_current(place.places, place.published.target, trust)
+    assert release.manifest == place.release.manifest
+    assert drift(place.status()) == [(Subject.POINTER, Standing.MISSING, POINTER)]
+
+
+def test_a_cluster_that_does_not_say_what_it_remembers_is_told(place: Place) -> None:
+    place.remembered = WorldError("no route")
+    unknown = [item for item in place.status().findings if item.standing is Standing.UNKNOWN]
+    assert [(item.subject, item.name) for item in unknown] == [(Subject.POINTER, CONFIG_MAP)]
+    assert place.status().drift == ()
 
 
 def test_only_what_was_asked_for_is_looked_at(place: Place) -> None:
@@ -292,11 +332,11 @@ def test_only_what_was_asked_for_is_looked_at(place: Place) -> None:
 
 def test_the_deployed_release_is_read_from_the_bucket_and_verified(place: Place) -> None:
     target, key = place.published.target, place.published.key.public
-    release = read_current(place.places, target, [key])
+    release = read_current(place.places, target, Trust.of_keys([key]))
     assert release.manifest == place.release.manifest
-    for keys in ([], [new_key().public]):
+    for trust in (NOBODY, Trust.of_keys([new_key().public])):
         with pytest.raises(UntrustedError, match=r"s3://models/llm/releases/demo-1\.0\.1"):
-            read_current(place.places, target, keys)
+            read_current(place.places, target, trust)
 
 
 def test_another_signed_manifest_in_the_place_of_the_deployed_one_is_refused(
@@ -309,14 +349,15 @@ def test_another_signed_manifest_in_the_place_of_the_deployed_one_is_refused(
         place.store.replace(item.key, other.store.get(item.key, limit=1 << 20))
     assert release.manifest != place.release.manifest
     with pytest.raises(ContentError, match="as deployed, got sha256:"):
-        read_current(place.places, place.published.target, [place.published.key.public])
+        read_current(place.places, place.published.target, place.release.trust)
 
 
 def test_without_a_deployed_release_one_has_to_be_named(tmp_path: Path) -> None:
     place = Place(tmp_path)
-    place.store.delete("llm/releases/current.json")
+    place.store.delete(POINTER)
+    place.remembered = None
     with pytest.raises(NotFoundError, match="no release was deployed here yet"):
-        read_current(place.places, place.published.target, [place.published.key.public])
+        read_current(place.places, place.published.target, place.release.trust)
 
 
 @dataclass

@@ -125,6 +125,7 @@ def test_a_field_of_the_wrong_type_is_told_with_its_line() -> None:
             "nested more than 32 deep",
         ),
         (b"a: " + b"x" * MAX_YAML_BYTES, "expected at most"),
+        (b"[" + b"[]," * 30_000 + b"]", "more than 50000 keys and values"),
     ],
 )
 def test_what_readers_take_in_two_ways_is_refused(content: bytes, complaint: str) -> None:
@@ -179,3 +180,20 @@ def test_a_list_inside_another_file_is_read() -> None:
 def test_no_list_inside_another_file_is_refused(text: str) -> None:
     with pytest.raises(MalformedError, match=r"^x: "):
         read_list(text, name="x")
+
+
+def merging(levels: int) -> str:
+    """Give mappings of which each merges the one before nine times."""
+    text = "m0: &m0 {a: 1}\n"
+    for n in range(1, levels):
+        text += f"m{n}: &m{n} {{<<: [{f'*m{n - 1}, ' * 9}]}}\n"
+    return text
+
+
+def test_what_charts_merge_is_read_and_merges_without_end_are_not() -> None:
+    [found] = read_objects("a: &a {b: 1, c: 2}\nd: {<<: *a, c: 3}\n" + merging(3), name="x")
+    assert found["d"] == {"b": 1, "c": 3}
+    with pytest.raises(MalformedError, match="x: not YAML: more than 200000 pairs are merged"):
+        read_objects(merging(12), name="x")
+    with pytest.raises(MalformedError, match="x: not YAML"):
+        read_objects("a: &a {<<: *a}\n", name="x")

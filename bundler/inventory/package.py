@@ -1,0 +1,69 @@
+"""What a file in a layer says: packages, the system they are for, or nothing that we can read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# Source: CycloneDX 1.6, bom-1.6.schema.json, component, version: at most 1024 characters.
+_MAX_CHARS = 1024
+MAX_PACKAGES = 50_000
+
+
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class Package:
+    """One installed package.
+
+    Attributes:
+        kind: Whose it is, as package URLs call it: ``deb``, ``apk``, ``rpm``, ``pypi``.
+        name: Of the package.
+        version: As its package manager writes it; of an rpm without the epoch.
+        architecture: Empty where it has none.
+        epoch: Of an rpm; empty where it has none.
+        source: What it was built from, where that is called otherwise: name, or ``name@version``.
+        licence: What its database declares, on one line; empty where it declares nothing.
+    """
+
+    kind: str
+    name: str
+    version: str
+    architecture: str = ""
+    epoch: str = ""
+    source: str = ""
+    licence: str = ""
+
+    def __post_init__(self) -> None:
+        for text in (self.name, self.version):
+            if not text:
+                raise ValueError(f"a package without name or version: {self.name[:80]!r}")
+        for text in (self.name, self.version, self.architecture, self.source, self.licence):
+            if len(text) > _MAX_CHARS or not text.isprintable():
+                raise ValueError(f"not a text of a package: {text[:80]!r}")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class System:
+    """Which distribution the packages are for, as os-release says; either may be empty."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A file that may name packages and was not read, and why."""
+
+    reason: str
+
+
+Content = tuple[Package, ...] | System | Unread
+
+
+def few_enough(packages: list[Package]) -> tuple[Package, ...]:
+    """Give packages in order.
+
+    Raises:
+        ValueError: There are more of them than anybody installs.
+    """
+    if len(packages) > MAX_PACKAGES:
+        raise ValueError(f"expected at most {MAX_PACKAGES} packages, got {len(packages)}")
+    return tuple(sorted(set(packages)))
