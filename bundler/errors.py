@@ -2,9 +2,9 @@
 
     BundleError                   1
     |- MalformedError             3   a spec, lock, target, manifest or archive breaks its grammar
-    |- UntrustedError             4   nobody whose key we were given signed this
+    |- UntrustedError             4   fewer signed this than must, of those whom we trust
     |- ContentError               5   content differs from what was signed
-    |- StaleError                 6   expired, or older than what was deployed
+    |- StaleError                 6   expired, from the future, or older than what was deployed
     |- ConflictError              7   the destination holds something else under that name
     |- CheckError                 8   a check failed
     `- WorldError                 9   unreachable, denied, disk full, a program missing
