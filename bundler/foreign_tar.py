@@ -61,21 +61,24 @@ class _Listing:
 
     def members(self) -> Iterator[ForeignMember]:
         extended: dict[bytes, bytes] = {}
+        before: set[bytes] = set()
         while any(block := self._take(_BLOCK)):
             kind, path, size = _read_block(block, self._offset - _BLOCK)
             if kind in {_PAX, _GLOBAL, _LONG_NAME, _LONG_LINK}:
                 more = self._extension(kind, size)
-                if extended.keys() & more.keys():
-                    raise ValueError("two extended headers say the same of one member")
+                # Readers forget the one before, or the one behind, or put both together.
+                if kind in before or (kind == _GLOBAL and before) or extended.keys() & more.keys():
+                    raise ValueError("several extended headers before one member")
                 extended |= more
+                before |= {kind} - {_GLOBAL}
                 continue
             member = self._member(kind, path, size, extended)
-            extended = {}
+            extended, before = {}, set()
             self._offset += member.size + -member.size % _BLOCK
             if self._offset > self._size:
                 raise ValueError(f"{member.path!r} runs past the archive's end: it is cut short")
             yield member
-        if extended:
+        if before:
             raise ValueError("ends behind an extended header")
         self._require_end()
 
@@ -144,16 +147,18 @@ def _read_block(block: bytes, offset: int) -> tuple[bytes, bytes, int]:
 
 def _records(body: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Read PAX records, ``<length> <key>=<value>`` and a newline each."""
-    begin = 0
+    begin, seen = 0, set[bytes]()
     while begin < len(body):
         digits = body[begin : begin + 8].partition(b" ")[0]
         end = begin + _decimal(digits)
         record = body[begin + len(digits) + 1 : end]
         key, equals, value = record.removesuffix(b"\n").partition(b"=")
-        if not equals or not record.endswith(b"\n") or key.startswith(_SPARSE):
+        whole = end <= len(body) and not digits.startswith(b"0") and record.endswith(b"\n")
+        if not whole or not equals or key in seen or key.startswith(_SPARSE):
             shown = body[begin : begin + 40]
-            raise ValueError(f"extended header {shown!r} is a sparse file's or no header")
+            raise ValueError(f"extended header {shown!r} is a sparse file's, or none")
         yield key, value
+        seen.add(key)
         begin = end
 
 

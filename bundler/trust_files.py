@@ -176,7 +176,7 @@ def sign_root(path: Path, signer: Signer, before: Path | None = None) -> Standin
             f"{key.key8}",
             hint=_previous_hint(standing),
         )
-    if any(key in standing.root.tally(version).signed for version in holding):
+    if all(key in standing.root.tally(version).signed for version in holding):
         return standing
     root = standing.root
     keyids = set().union(*(version.ids_of(key) for version in holding))
@@ -217,6 +217,8 @@ def attach_roots(path: Path, release: Path) -> list[Path]:
             hint="keep all versions in one directory, each called after its version",
         )
     there = release / TRUST_FOLDER
+    if there.is_symlink():
+        raise MalformedError(f"{shown(there)}: expected a directory, got a link")
     absent = [root for root in chain if _is_absent(there / root_name(root.version), root)]
     make_directories(there)
     for root in absent:

@@ -17,7 +17,7 @@ from typing import NoReturn
 import click
 
 from bundler import __version__
-from bundler.errors import BundleError, WorldError
+from bundler.errors import BundleError, WorldError, printable
 
 # Command -> module of bundler.cli, and the line that --help shows, so that --help imports nothing.
 COMMANDS = {
@@ -133,13 +133,18 @@ def _program() -> str:
     return name if name in {"bundle", "airgap-bundle"} else "bundle"
 
 
+def _harmless(text: str) -> str:
+    """Escape what moves a cursor, line by line: a last net below whoever names what is wrong."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def _tell(message: str, hint: str | None, status: int, arguments: list[str]) -> int:
     try:
         if "--json" in arguments:
             click.echo(json.dumps({"error": message, "hint": hint, "exitStatus": status}))
-        click.echo(click.style("error: ", fg="red", bold=True) + message, err=True)
+        click.echo(click.style("error: ", fg="red", bold=True) + _harmless(message), err=True)
         if hint:
-            click.echo(click.style("hint: ", fg="cyan") + hint, err=True)
+            click.echo(click.style("hint: ", fg="cyan") + _harmless(hint), err=True)
     except BrokenPipeError:
         raise
     except OSError:  # standard error is a file on a full disk: the status still tells

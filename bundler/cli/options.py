@@ -23,6 +23,7 @@ DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
 ANY_PATH = click.Path(exists=True, path_type=Path)
 ANY_PATH_OR_PIPE = click.Path(exists=True, allow_dash=True, path_type=Path)
 PIPE = Path("-")
+DESCRIPTOR = click.IntRange(0, 2**31 - 1)
 NEW_PATH = click.Path(path_type=Path)
 
 
@@ -100,7 +101,10 @@ def parsed(
 def passphrase_options(command: F) -> F:
     """Add the ways to hand over a passphrase: none of them is an argument."""
     command = click.option(
-        "--passphrase-fd", type=int, metavar="N", help="Read the passphrase from descriptor N."
+        "--passphrase-fd",
+        type=DESCRIPTOR,
+        metavar="N",
+        help="Read the passphrase from descriptor N.",
     )(command)
     return click.option(
         "--passphrase-file", type=FILE, help="Read the passphrase from the first line of a file."
@@ -112,7 +116,7 @@ def read_given(file: Path, *, limit: int) -> bytes:
     with file.open("rb") as stream:
         content = stream.read(limit + 1)
     if len(content) > limit:
-        raise MalformedError(f"{file}: expected at most {limit} bytes, got more")
+        raise MalformedError(f"{printable(str(file))}: expected at most {limit} bytes, got more")
     return content
 
 
@@ -131,7 +135,9 @@ def read_passphrase(
         return first_line(_read_descriptor(descriptor))
     if not sys.stdin.isatty():
         raise click.UsageError(f"{printable(prompt)}: no terminal to ask on: give {options}")
-    text: str = click.prompt(prompt, hide_input=True, confirmation_prompt=confirm, err=True)
+    text: str = click.prompt(
+        printable(prompt), hide_input=True, confirmation_prompt=confirm, err=True
+    )
     return text.encode()
 
 

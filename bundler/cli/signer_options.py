@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from bundler.cli.options import FILE, read_passphrase
+from bundler.cli.options import DESCRIPTOR, FILE, read_passphrase
 from bundler.errors import printable
 from bundler.signing.key_uri import FileKey, KeyUri, read_key_uri
 from bundler.signing.keys import PublicKey
@@ -43,7 +43,7 @@ def secret_options(command: F) -> F:
             "--passphrase-fd",
             "--pin-fd",
             "passphrase_fd",
-            type=int,
+            type=DESCRIPTOR,
             metavar="N",
             help="Read the key's passphrase or PIN from descriptor N.",
         ),

@@ -11,6 +11,7 @@ import click
 
 from bundler.cli.opening import utc_now
 from bundler.cli.options import FILE, read_given
+from bundler.release_files import shown
 from bundler.signing.keys import MAX_KEY_BYTES, PublicKey, read_public_key
 from bundler.signing.tuf_roots import MAX_ROOT_BYTES, read_root
 from bundler.trust import Trust
@@ -66,7 +67,7 @@ _OPTIONS = (
 def read_keys(files: Sequence[Path]) -> tuple[PublicKey, ...]:
     """Read the public keys that the person named."""
     return tuple(
-        read_public_key(read_given(file, limit=MAX_KEY_BYTES), name=str(file)) for file in files
+        read_public_key(read_given(file, limit=MAX_KEY_BYTES), name=shown(file)) for file in files
     )
 
 
@@ -74,7 +75,7 @@ def _read_trust(keys: Sequence[Path], threshold: int | None, file: Path | None) 
     if file is not None:
         if keys or threshold is not None:
             raise click.UsageError("--trust goes without --key and --threshold: the file says both")
-        root = read_root(read_given(file, limit=MAX_ROOT_BYTES), name=str(file))
+        root = read_root(read_given(file, limit=MAX_ROOT_BYTES), name=shown(file))
         return Trust.of_root(root, now=utc_now())
     if threshold is not None and not keys:
         raise click.UsageError("--threshold goes with --key")

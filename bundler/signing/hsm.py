@@ -109,9 +109,9 @@ class _Pin:
             try:
                 self._pin = self._secret(f"PIN for {self._key}").decode()
             except UnicodeDecodeError:
-                raise MalformedError(f"{self._key}: the PIN is not text") from None
+                raise MalformedError(f"{printable(str(self._key))}: the PIN is not text") from None
         if not self._pin:
-            raise DeniedError(f"{self._key}: expected a PIN, got none")
+            raise DeniedError(f"{printable(str(self._key))}: expected a PIN, got none")
         return self._pin
 
 

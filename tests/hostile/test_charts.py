@@ -62,6 +62,13 @@ ARCHIVES: list[tuple[int, str, Change, int, str]] = [
     (17, "negative size", packed(member(LAST, size=b"\xff" * 12)), 3, "expected octal"),
     (18, "size of 8 EiB", packed(member(LAST, size=b"\x80" + b"\x7f" * 11)), 3, "cut short"),
     (19, "other size in PAX", packed(pax((b"size", b"5")), member(LAST)), 3, "checksum|cut short"),
+    (
+        20,
+        "two extended headers",
+        packed(pax((b"path", b"c/notes.txt")) + pax((b"mtime", b"1")), member(LAST)),
+        3,
+        "several extended headers",
+    ),
     (20, "global header", packed(pax((b"path", b"x"), kind=b"g")), 3, "a global header"),
     (
         21,

@@ -224,3 +224,22 @@ def test_what_is_shown_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> No
             tell(Noted("evil\x1b[2Jname"))
     tell_note("evil\x1b[2Jname")
     assert "\x1b" not in capsys.readouterr().err
+
+
+def test_no_error_moves_a_cursor_by_a_name_that_the_person_gave(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = tmp_path / "x\x1b]0;title\a.pub"
+    key.write_bytes(b"no key")
+    assert run(["verify", str(tmp_path), "--key", str(key)]) == 3
+    said = capsys.readouterr().err
+    assert "\\u001b]0;title\\u0007.pub" in said
+    assert not set(said) & {"\x1b", "\a"}
+
+
+@pytest.mark.parametrize("descriptor", ["-1", "99999999999"])
+def test_what_is_no_descriptor_is_wrong_usage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], descriptor: str
+) -> None:
+    assert run(["keygen", str(tmp_path / "k"), f"--passphrase-fd={descriptor}"]) == 2
+    assert "--passphrase-fd" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from securesystemslib.signer import Signature
 
 from bundler.errors import (
     CheckError,
@@ -41,7 +42,15 @@ from bundler.trust_files import (
 )
 from tests.memory_store import MemoryStore
 from tests.published import Published
-from tests.roots import Holders, Person, new_person, newest_by_their_client, put, tuf_root
+from tests.roots import (
+    Holders,
+    Person,
+    new_person,
+    newest_by_their_client,
+    put,
+    tuf_root,
+    under_another_id,
+)
 from tests.unit.small_files import write_small_files
 
 A, B, C, D = (new_person() for _ in range(4))
@@ -170,6 +179,27 @@ def test_without_the_version_before_nobody_says_that_enough_have_signed(
         read_standing(alone, alone)
 
 
+def test_one_who_signed_before_the_version_before_was_known_signs_for_that_too(
+    tmp_path: Path,
+) -> None:
+    """Another tool may have listed the key under an id of its own: each version has its ids."""
+    theirs = tuf_root(1, Holders([A], 1), [])
+    root = theirs.signed
+    for role in root.roles.values():
+        role.keyids = ["key-a"]
+    root.keys = {"key-a": under_another_id(A.signer.public_key, "key-a")}
+    signature = A.signer.sign(theirs.signed_bytes)
+    theirs.signatures["key-a"] = Signature("key-a", signature.signature)
+    first = tmp_path / "1.root.json"
+    first.write_bytes(theirs.to_bytes())
+    second = tmp_path / "2.root.json"
+    next_root(first, None, LATER, None)
+    (tmp_path / "apart").mkdir()
+    alone = Path(shutil.move(second, tmp_path / "apart" / "2.root.json"))
+    assert not sign(alone, A).is_complete
+    assert sign_root(alone, A.private, first).is_complete
+
+
 def test_what_the_tool_makes_the_reference_client_follows(second: Path, tmp_path: Path) -> None:
     sign(second, B, C)
     first = second.with_name("1.root.json").read_bytes()
@@ -282,6 +312,15 @@ def test_all_versions_go_into_a_release_and_nothing_of_it_changes(
     assert attach_roots(second, release) == []
     trust = Trust.of_root(read_root_file(second.with_name("1.root.json")), now=NOW)
     assert open_release(release, trust).trust.version == 2
+
+
+def test_a_link_in_a_release_is_not_followed(second: Path, release: Path, tmp_path: Path) -> None:
+    sign(second, B, C, D)
+    (tmp_path / "elsewhere").mkdir()
+    (release / "trust").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(MalformedError, match="got a link"):
+        attach_roots(second, release)
+    assert not list((tmp_path / "elsewhere").iterdir())
 
 
 def test_a_version_that_too_few_signed_does_not_go_into_a_release(
