@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from bundler.inventory.fields import lines, text_of
 from bundler.inventory.package import Package, few_enough
+
+_WANTED = b"PVAoL"
 
 
 def read_apk(content: bytes) -> tuple[Package, ...]:
@@ -15,17 +20,23 @@ def read_apk(content: bytes) -> tuple[Package, ...]:
     Raises:
         ValueError: It is something else.
     """
-    found, fields = [], dict[str, str]()
-    for line in [*content.decode("utf-8", "replace").split("\n"), ""]:
+    return few_enough(map(_package, _paragraphs(content)))
+
+
+def _paragraphs(content: bytes) -> Iterator[dict[str, str]]:
+    fields, begun = dict[str, str](), False
+    for line in lines(content):
         if line:
-            key, colon, value = line.partition(":")
-            if not colon or len(key) != 1:
-                raise ValueError(f"expected a letter and a colon, got {line[:80]!r}")
-            fields.setdefault(key, value)
-        elif fields:
-            found.append(_package(fields))
-            fields = {}
-    return few_enough(found)
+            if line[1:2] != b":":
+                raise ValueError(f"expected a letter and a colon, got {text_of(line)[:80]!r}")
+            begun = True
+            if line[0] in _WANTED:
+                fields.setdefault(chr(line[0]), text_of(line[2:]))
+        elif begun:
+            yield fields
+            fields, begun = {}, False
+    if begun:
+        yield fields
 
 
 def _package(fields: dict[str, str]) -> Package:

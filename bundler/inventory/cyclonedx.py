@@ -24,7 +24,6 @@ from cyclonedx.model import (
 )
 from cyclonedx.model.bom import Bom, BomMetaData
 from cyclonedx.model.component import Component, ComponentType
-from cyclonedx.model.component_evidence import ComponentEvidence, Occurrence
 from cyclonedx.model.license import License, LicenseAcknowledgement
 from cyclonedx.model.tool import ToolRepository
 from cyclonedx.schema.schema import SchemaVersion1Dot6
@@ -32,7 +31,7 @@ from packageurl import PackageURL
 
 from bundler.digest import Digest
 from bundler.inventory.image import ImageInventory, PlatformInventory
-from bundler.inventory.listing import ListedPackage, Note, list_packages, notes_of
+from bundler.inventory.listing import TOOL, Note, component_of, list_packages, notes_of
 from bundler.inventory.package import Package, System
 from bundler.jsontext import read_json, write_json
 from bundler.manifest import Chart, Checkpoint, Image, Release
@@ -43,7 +42,6 @@ _FORMAT = {
     "bomFormat": "CycloneDX",
     "specVersion": "1.6",
 }
-_TOOL = "airgap-llm-bundle"
 BUNDLE_SBOM_PATH = "sbom/bundle.cdx.json"
 _SERIAL = "serialNumber"
 _SERIALS = uuid.UUID("0a2ad7b6-51a4-45ac-8a5b-cf3c66f1ac11")
@@ -85,14 +83,15 @@ def image_sbom(inventory: ImageInventory, release: Release) -> Sbom:
     """Give the SBOM of one image: what was found in it, and what was not looked at."""
     platforms, licences = inventory.platforms, _Licences()
     packages = [
-        _package(listed, licences, several=len(platforms) > 1)
-        for listed in list_packages(platforms)
+        component_of(listed, licences.fields_of(listed.package.licence), several=len(platforms) > 1)
+        for listed in list_packages(platforms, _url)
     ]
     return _sbom(
         _image(inventory.image, licences=licences.of(inventory.licence)),
-        [*_systems(platforms), *packages],
+        _systems(platforms),
         release,
         notes_of(inventory),
+        packages,
     )
 
 
@@ -120,6 +119,7 @@ class _Licences:
     def __init__(self) -> None:
         self._factory = LicenseFactory()
         self._known: dict[str, License] = {}
+        self._fields: dict[str, object] = {}
 
     def of(self, text: str) -> list[License]:
         if text and text not in self._known:
@@ -128,24 +128,16 @@ class _Licences:
             )
         return [self._known[text]] if text else []
 
-
-def _package(listed: ListedPackage, licences: _Licences, *, several: bool) -> Component:
-    package, url = listed.package, _url(listed.package, listed.system)
-    return Component(
-        type=ComponentType.LIBRARY,
-        name=package.name,
-        version=f"{package.epoch}:{package.version}".removeprefix(":"),
-        bom_ref=str(url),
-        purl=url,
-        licenses=licences.of(package.licence),
-        evidence=ComponentEvidence(
-            occurrences=[Occurrence(location=place) for place in listed.places]
-        ),
-        properties=_properties(("platform", one) for one in listed.platforms if several),
-    )
+    def fields_of(self, text: str) -> list[object]:
+        """Give the same as plain fields."""
+        if text and text not in self._fields:
+            (one,) = self.of(text)
+            fields = _fields(one)
+            self._fields[text] = fields if "expression" in fields else {"license": fields}
+        return [self._fields[text]] if text else []
 
 
-def _url(package: Package, system: System) -> PackageURL:
+def _url(package: Package, system: System) -> str:
     """Give the package's URL; vulnerability scanners know a package by it.
 
     Source:
@@ -153,7 +145,7 @@ def _url(package: Package, system: System) -> PackageURL:
         its qualifiers; it is what scanners read where advisories name the source package.
     """
     if package.kind == "pypi":
-        return PackageURL("pypi", None, package.name, package.version)
+        return PackageURL("pypi", None, package.name, package.version).to_string()
     qualifiers = {
         "arch": package.architecture,
         "epoch": package.epoch,
@@ -166,7 +158,7 @@ def _url(package: Package, system: System) -> PackageURL:
         package.name,
         package.version,
         {key: value for key, value in qualifiers.items() if value},
-    )
+    ).to_string()
 
 
 def _systems(platforms: Sequence[PlatformInventory]) -> Iterable[Component]:
@@ -175,7 +167,7 @@ def _systems(platforms: Sequence[PlatformInventory]) -> Iterable[Component]:
             type=ComponentType.OPERATING_SYSTEM,
             name=system.name,
             version=system.version or None,
-            bom_ref=f"system:{system.name}-{system.version}",
+            bom_ref=f"system:{system.name}@{system.version}",
         )
 
 
@@ -253,7 +245,7 @@ def _sha256(digest: Digest) -> HashType:
 
 
 def _properties(notes: Iterable[Note]) -> list[Property]:
-    return [Property(name=f"{_TOOL}:{name}", value=value) for name, value in notes]
+    return [Property(name=f"{TOOL}:{name}", value=value) for name, value in notes]
 
 
 class _Serializable(Protocol):
@@ -268,8 +260,9 @@ def _sbom(
     components: Iterable[Component],
     release: Release,
     notes: Iterable[Note],
+    packages: Iterable[dict[str, object]] = (),
 ) -> Sbom:
-    tool = Component(type=ComponentType.APPLICATION, name=_TOOL)
+    tool = Component(type=ComponentType.APPLICATION, name=TOOL)
     bom = Bom(
         components=components,
         metadata=BomMetaData(
@@ -281,12 +274,18 @@ def _sbom(
     )
     # Not through the library's own output: it adds dependencies that nobody asked for, in a time
     # that grows with the square of the components.
-    text = cast("_Serializable", bom).as_json(view_=SchemaVersion1Dot6).encode()
-    fields = read_json(text, name="SBOM", limit=len(text)).value
-    value = {**cast("dict[str, object]", _ordered(fields)), **_FORMAT}
+    value = {**cast("dict[str, object]", _ordered(_fields(bom))), **_FORMAT}
     del value[_SERIAL]
+    listed = [*cast("list[dict[str, object]]", value.get("components", [])), *packages]
+    if listed:
+        value["components"] = sorted(listed, key=lambda one: str(one["bom-ref"]))
     serial = uuid.uuid5(_SERIALS, str(Digest.of(write_json(value))))
     return Sbom(write_json({**value, _SERIAL: f"urn:uuid:{serial}"}), f"urn:cdx:{serial}/1")
+
+
+def _fields(value: object) -> dict[str, object]:
+    text = cast("_Serializable", value).as_json(view_=SchemaVersion1Dot6).encode()
+    return cast("dict[str, object]", read_json(text, name="SBOM", limit=len(text)).value)
 
 
 def _ordered(value: object) -> object:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import dropwhile
 
 from bundler.inventory.apk import read_apk
 from bundler.inventory.dpkg import read_dpkg
@@ -22,6 +24,7 @@ LOOKED_FOR = (
     "Python: *.dist-info/METADATA, *.egg-info/PKG-INFO, *.egg-info",
 )
 NOT_LOOKED_AT = (
+    "what lies behind symbolic links",
     "files that no such database is about, and whether files are as their packages brought them",
     "what programs and libraries have compiled or linked in: Go modules, Rust crates and others",
     "Java archives, npm packages, and archives within the image",
@@ -75,7 +78,9 @@ _BY_PATH = {
         for name, database in _RPM_FILES.items()
     },
 }
+_CLIMBING = frozenset({"", ".", ".."})
 _STATUS_DIRECTORY, _SUMS = "var/lib/dpkg/status.d", ".md5sums"
+_FOUND_BY_PATH = (*(set(_BY_PATH) - set(OS_RELEASE)), f"{_STATUS_DIRECTORY}/any")
 
 
 def database_of(path: str) -> Database | None:
@@ -93,3 +98,21 @@ def database_of(path: str) -> Database | None:
 def is_list(path: str) -> bool:
     """Say whether such a file lists packages, and is not about one alone."""
     return path in _BY_PATH
+
+
+def hides_databases(path: str, target: str | None) -> bool:
+    """Say whether a link in the place of a directory leads to databases that are not looked for.
+
+    ``lib -> usr/lib`` does not: what was looked for in the one is looked for in the other.
+
+    Args:
+        path: Of the link, from the root.
+        target: What it says; None where it is another link.
+    """
+    hidden = [one.removeprefix(path) for one in _FOUND_BY_PATH if one.startswith(f"{path}/")]
+    if path.endswith(".dist-info"):
+        hidden.append("/METADATA")
+    if target is None or ".." in dropwhile(lambda part: part in _CLIMBING, target.split("/")):
+        return bool(hidden)  # behind another link it may lead anywhere
+    there = posixpath.normpath(posixpath.join("/", posixpath.dirname(path), target)).lstrip("/")
+    return any(there == path or database_of(f"{there}{one}") is None for one in hidden)

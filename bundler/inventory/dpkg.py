@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from bundler.inventory.fields import paragraphs
 from bundler.inventory.package import Package, few_enough
 
+_WANTED = frozenset({b"package", b"status", b"version", b"architecture", b"source"})
 # Source: deb-src-control(5), "Source": a name, and a version in parentheses where it differs.
 _SOURCE = re.compile(r"(\S+)(?: \((\S+)\))?")
 
@@ -17,15 +19,17 @@ def read_dpkg(content: bytes) -> tuple[Package, ...]:
     Raises:
         ValueError: It is no database of dpkg.
     """
-    found = []
-    for fields in paragraphs(content):
+    return few_enough(_installed(content))
+
+
+def _installed(content: bytes) -> Iterator[Package]:
+    for fields in paragraphs(content, _WANTED):
         known = dict(fields)
         if len(known) != len(fields):
             raise ValueError(f"a field stands twice in {known.get('package', '')[:80]!r}")
         # A file in status.d is about a package that is there, and need not say so.
         if known.get("status", "installed").split()[-1:] == ["installed"]:
-            found.append(_package(known))
-    return few_enough(found)
+            yield _package(known)
 
 
 def _package(fields: dict[str, str]) -> Package:

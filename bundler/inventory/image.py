@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -21,7 +21,7 @@ from bundler.errors import MalformedError, printable
 from bundler.events import Advanced, Emit, ignore, telling
 from bundler.inventory.databases import OS_RELEASE
 from bundler.inventory.layers import Layers, add_layer
-from bundler.inventory.package import Package, System, Unread
+from bundler.inventory.package import Package, System, Unread, require_few
 from bundler.jsontext import MAX_INTEGER, read_json
 from bundler.manifest import Blob, Image
 from bundler.oci_manifest import MAX_OCI_MANIFEST_BYTES, OCI_MANIFEST
@@ -127,13 +127,32 @@ def take_inventory(
         total = sum(layer.size for stack in own for layer in stack.layers)
         looking = _Looking(reader, tree, known, str(image.tag), emit)
         with telling(emit, "list packages of", str(image.tag), total):
-            platforms = [looking.inventory(stack) for stack in own]
+            platforms = sorted(map(looking.inventory, own), key=lambda one: one.platform)
     return ImageInventory(
         image=image,
-        platforms=tuple(sorted(platforms, key=lambda one: one.platform)),
+        platforms=tuple(_few_enough(platforms)),
         others=tuple(sorted(digest for digest, stack in stacks.items() if stack is None)),
         licence=next((stack.licence for stack in own if stack.licence), ""),
     )
+
+
+def _few_enough(platforms: Sequence[PlatformInventory]) -> Iterator[PlatformInventory]:
+    """Count what an SBOM has a line for over all platforms; the rest is told as not read."""
+    lines = text = 0
+    for one in platforms:
+        more = len(one.unread) + sum(map(len, one.packages.values()))
+        longer = sum(map(len, one.unread)) + sum(
+            len(path) + package.text_size()
+            for path, packages in one.packages.items()
+            for package in packages
+        )
+        try:
+            require_few(lines + more, text + longer)
+        except ValueError as error:
+            yield replace(one, packages={}, unread=(f"{error} in the image",))
+        else:
+            lines, text = lines + more, text + longer
+            yield one
 
 
 @dataclass(frozen=True, slots=True)

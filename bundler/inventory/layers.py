@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from bundler.digest import Digest
 from bundler.errors import printable
-from bundler.inventory.databases import OS_RELEASE, Database, database_of
-from bundler.inventory.layer_tar import DIRECTORY, FILE, HARD_LINK, LayerMember, LayerTar
-from bundler.inventory.package import MAX_PACKAGES, Content, Unread
+from bundler.inventory.databases import OS_RELEASE, Database, database_of, hides_databases
+from bundler.inventory.layer_tar import (
+    DIRECTORY,
+    FILE,
+    HARD_LINK,
+    SYMBOLIC_LINK,
+    LayerMember,
+    LayerTar,
+)
+from bundler.inventory.package import Content, Unread, require_few
 from bundler.inventory.unpacking import plain_pieces
 
 # Source: OCI image specification v1.1, layer.md, "Whiteouts".
 _WHITEOUT, _OPAQUE, _RESERVED = ".wh.", ".wh..wh..opq", ".wh..wh."
+_LINKS = frozenset({HARD_LINK, SYMBOLIC_LINK})
 MAX_FILES = 10_000
+# Of all databases in one layer: some times those of the largest systems, and a second of work.
+MAX_LINES = 2_000_000
+_NO_MEMORY = "takes more memory than there is"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +55,9 @@ def add_layer(below: Layers, digest: Digest, source: BinaryIO, size: int) -> Lay
     tar = LayerTar(plain_pieces(source, size))
     try:
         return Layers(_Laying(below.files, tar).files(), below.unread)
-    except ValueError as error:
-        return Layers(below.files, (*below.unread, f"layer {digest}: {printable(str(error))}"))
+    except (ValueError, MemoryError) as error:
+        reason = _NO_MEMORY if isinstance(error, MemoryError) else printable(str(error))
+        return Layers(below.files, (*below.unread, f"layer {digest}: {reason}"))
 
 
 class _Laying:
@@ -57,15 +69,16 @@ class _Laying:
         # How many files below lie under a directory: few of a layer's names hide any of them.
         self._above = Counter(above for path in below for above in _directories(path))
         self._own: dict[str, Content] = {}
-        self._packages = sum(map(_count, below.values()))
+        self._packages = self._text = self._lines = 0
+        for content in below.values():
+            self._count(content)
 
     def files(self) -> dict[str, Content]:
         for member in self._tar.members():
             self._add(member)
             if len(self._own) + len(self._below) > MAX_FILES:
                 raise ValueError(f"more than {MAX_FILES} files that name packages")
-            if self._packages > MAX_PACKAGES:
-                raise ValueError(f"more than {MAX_PACKAGES} packages")
+            require_few(self._packages, self._text)
         return self._below | self._own
 
     def _add(self, member: LayerMember) -> None:
@@ -84,18 +97,48 @@ class _Laying:
             database = database_of(member.path)
             if database is not None:
                 self._look(member, database)
+            elif member.kind in _LINKS:
+                self._follow(member)
+
+    def _follow(self, member: LayerMember) -> None:
+        """Tell of a link that stands where a directory of databases is."""
+        target = member.link if member.kind == SYMBOLIC_LINK else None
+        if hides_databases(member.path, target):
+            reason = f"a link to {printable(member.link)}; databases there are not read"
+            self._own[member.path] = Unread(reason)
 
     def _look(self, member: LayerMember, database: Database) -> None:
         path = member.path
         if member.kind == FILE:
-            self._own[path] = _read(member, database, self._tar.read)
-            self._packages += _count(self._own[path])
+            self._own[path] = self._read(member, database)
         elif member.kind == HARD_LINK:
             same = self._own.get(member.link, self._below.get(member.link))
             unread = Unread(f"a link to {printable(member.link)}")
             self._own[path] = unread if same is None else same
         elif path not in OS_RELEASE:
             self._own[path] = Unread("no regular file; links are not followed")
+        self._count(self._own.get(path))
+
+    def _count(self, content: Content | None) -> None:
+        if isinstance(content, tuple):
+            self._packages += len(content)
+            self._text += sum(package.text_size() for package in content)
+
+    def _read(self, member: LayerMember, database: Database) -> Content:
+        if member.sparse:
+            return Unread("a sparse file")
+        if member.size > database.limit and not database.cut:
+            return Unread(f"{member.size} bytes; expected at most {database.limit}")
+        content = self._tar.read(database.limit)
+        self._lines += content.count(b"\n")
+        if self._lines > MAX_LINES:
+            return Unread(f"more than {MAX_LINES} lines in the databases of a layer")
+        try:
+            return database.read(content)
+        except ValueError as error:
+            return Unread(printable(str(error)))
+        except MemoryError:
+            return Unread(_NO_MEMORY)
 
     def _hide(self, path: str, *, itself: bool = True) -> None:
         """Take what lies at and below a path away from the files of the layers below."""
@@ -109,21 +152,6 @@ class _Laying:
     def _forget(self, path: str) -> None:
         del self._below[path]
         self._above.subtract(_directories(path))
-
-
-def _count(content: Content) -> int:
-    return len(content) if isinstance(content, tuple) else 0
-
-
-def _read(member: LayerMember, database: Database, read: Callable[[int], bytes]) -> Content:
-    if member.sparse:
-        return Unread("a sparse file")
-    if member.size > database.limit and not database.cut:
-        return Unread(f"{member.size} bytes; expected at most {database.limit}")
-    try:
-        return database.read(read(database.limit))
-    except ValueError as error:
-        return Unread(printable(str(error)))
 
 
 def _directories(path: str) -> Iterator[str]:

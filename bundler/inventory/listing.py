@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from bundler.inventory.databases import LOOKED_FOR, NOT_LOOKED_AT, is_list
 from bundler.inventory.image import ImageInventory, PlatformInventory
 from bundler.inventory.package import Package, System
 from bundler.sizes import count_text
 
-_NO_SYSTEM = System("", "")
+TOOL = "airgap-llm-bundle"
 Note = tuple[str, str]
 
 
@@ -19,36 +19,72 @@ class ListedPackage:
     """A package of an image.
 
     Attributes:
+        url: Its package URL.
         package: What databases say of it.
-        system: The distribution that it is for.
         places: The paths of these databases, printable.
         platforms: Those whose images have it.
     """
 
+    url: str
     package: Package
-    system: System
     places: tuple[str, ...]
     platforms: tuple[str, ...]
 
 
-def list_packages(platforms: Sequence[PlatformInventory]) -> list[ListedPackage]:
-    """Give every package of an image once, with all places where it was found, in order."""
-    found: dict[tuple[System, Package], list[tuple[Package, str, str]]] = {}
+def list_packages(
+    platforms: Sequence[PlatformInventory], url_of: Callable[[Package, System], str]
+) -> list[ListedPackage]:
+    """Give every package of an image once, with all places where it was found, in order.
+
+    Args:
+        platforms: Of the image.
+        url_of: Gives a package's URL; what has the same one is the same package.
+    """
+    found: dict[str, list[tuple[Package, str, str]]] = {}
     for one in platforms:
         for path, packages in one.packages.items():
             for package in packages:
-                system = _NO_SYSTEM if package.kind == "pypi" else one.system
-                key = system, replace(package, licence="")
-                found.setdefault(key, []).append((package, path, one.platform))
+                url = url_of(package, one.system)
+                found.setdefault(url, []).append((package, path, one.platform))
     return [
         ListedPackage(
-            package=max(package for package, _, _ in places),  # one with a licence, if any has one
-            system=system,
+            url=url,
+            package=max((package for package, _, _ in places), key=_has_licence_first),
             places=tuple(sorted({place for _, place, _ in places})),
             platforms=tuple(sorted({platform for _, _, platform in places})),
         )
-        for (system, _), places in sorted(found.items())
+        for url, places in sorted(found.items())
     ]
+
+
+def component_of(
+    listed: ListedPackage, licences: Sequence[object], *, several: bool
+) -> dict[str, object]:
+    """Give the fields of a package's component; an object for each would take far more memory.
+
+    Args:
+        listed: The package.
+        licences: Fields of its licences.
+        several: Whether the image has several platforms, so that it is told which.
+    """
+    platforms = listed.platforms if several else ()
+    fields = {
+        "licenses": list(licences),
+        "properties": [{"name": f"{TOOL}:platform", "value": one} for one in platforms],
+    }
+    return {
+        "type": "library",
+        "name": listed.package.name,
+        "version": f"{listed.package.epoch}:{listed.package.version}".removeprefix(":"),
+        "bom-ref": listed.url,
+        "purl": listed.url,
+        "evidence": {"occurrences": [{"location": place} for place in listed.places]},
+        **{key: items for key, items in fields.items() if items},
+    }
+
+
+def _has_licence_first(package: Package) -> tuple[bool, Package]:
+    return bool(package.licence), package
 
 
 def notes_of(inventory: ImageInventory) -> list[Note]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 # Source: CycloneDX 1.6, bom-1.6.schema.json, component, version: at most 1024 characters.
 _MAX_CHARS = 1024
-MAX_PACKAGES = 50_000
+# Of an image, over all its platforms. The largest have some thousands.
+MAX_PACKAGES, MAX_TEXT = 20_000, 4_000_000
 
 
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)
@@ -35,9 +37,17 @@ class Package:
         for text in (self.name, self.version):
             if not text:
                 raise ValueError(f"a package without name or version: {self.name[:80]!r}")
+            # A package URL drops these; of a name that is nothing else there can be none.
+            if text != text.strip(" /"):
+                raise ValueError(f"no name or version of a package: {text[:80]!r}")
         for text in (self.name, self.version, self.architecture, self.source, self.licence):
             if len(text) > _MAX_CHARS or not text.isprintable():
                 raise ValueError(f"not a text of a package: {text[:80]!r}")
+
+    def text_size(self) -> int:
+        """Count the characters of all that is said of it."""
+        texts = (self.name, self.version, self.architecture, self.source, self.licence)
+        return sum(map(len, texts))
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -58,12 +68,27 @@ class Unread:
 Content = tuple[Package, ...] | System | Unread
 
 
-def few_enough(packages: list[Package]) -> tuple[Package, ...]:
-    """Give packages in order.
+def few_enough(packages: Iterable[Package]) -> tuple[Package, ...]:
+    """Give packages in order; they are counted as they come.
 
     Raises:
         ValueError: There are more of them than anybody installs.
     """
-    if len(packages) > MAX_PACKAGES:
-        raise ValueError(f"expected at most {MAX_PACKAGES} packages, got {len(packages)}")
-    return tuple(sorted(set(packages)))
+    found, text = [], 0
+    for package in packages:
+        found.append(package)
+        text += package.text_size()
+        require_few(len(found), text)
+    return tuple(sorted(set(found)))
+
+
+def require_few(packages: int, text: int) -> None:
+    """Hold packages, and the characters of all that is said of them, to what anybody installs.
+
+    Raises:
+        ValueError: There are more.
+    """
+    if packages > MAX_PACKAGES:
+        raise ValueError(f"more than {MAX_PACKAGES} packages")
+    if text > MAX_TEXT:
+        raise ValueError(f"packages with more than {MAX_TEXT} characters")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bundler.inventory.fields import Fields, paragraphs
 from bundler.inventory.package import Package
 
+_WANTED = frozenset({b"name", b"version", b"license-expression", b"license", b"classifier"})
 _MAX_LICENCE_CHARS = 120
 _NOTHING_SAID = frozenset({"", "unknown", "none"})
 _CLASSIFIER = "License :: "
@@ -22,7 +23,7 @@ def read_python(content: bytes) -> tuple[Package, ...]:
     Raises:
         ValueError: It is no such metadata.
     """
-    fields = next(paragraphs(content), [])
+    fields = next(paragraphs(content, _WANTED), [])
     known = dict(reversed(fields))
     return (
         Package(

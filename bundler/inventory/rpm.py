@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import struct
+from collections.abc import Iterator
 from contextlib import closing
 
 from bundler.inventory.package import MAX_PACKAGES, Package, few_enough
@@ -54,13 +55,12 @@ def read_rpm(content: bytes) -> tuple[Package, ...]:
         raise ValueError(f"not an SQLite database that can be read: {error}") from error
 
 
-def _packages(database: sqlite3.Connection, size: int) -> list[Package]:
+def _packages(database: sqlite3.Connection, size: int) -> Iterator[Package]:
     calls = iter(range(_MAX_CALLS))
     database.set_progress_handler(lambda: next(calls, None) is None, _INSTRUCTIONS)
     database.execute("PRAGMA trusted_schema = OFF")
     database.execute("PRAGMA cell_size_check = ON")
     _require_stored(database)
-    found = []
     for (blob,) in database.execute("SELECT blob FROM Packages LIMIT ?", (MAX_PACKAGES + 1,)):
         if not isinstance(blob, bytes):
             raise ValueError("expected rpm headers in the table Packages")
@@ -69,8 +69,7 @@ def _packages(database: sqlite3.Connection, size: int) -> list[Package]:
             raise ValueError("rows of a database that share their bytes")
         package = _package(_Header(blob))
         if package is not None:
-            found.append(package)
-    return found
+            yield package
 
 
 def _require_stored(database: sqlite3.Connection) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import struct
+import tracemalloc
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 
 from bundler.inventory import package, rpm
 from bundler.inventory.apk import read_apk
-from bundler.inventory.databases import database_of
+from bundler.inventory.databases import database_of, hides_databases
 from bundler.inventory.dpkg import read_dpkg
 from bundler.inventory.os_release import read_os_release
 from bundler.inventory.package import Package, System, Unread
@@ -236,9 +238,9 @@ def test_rows_are_not_more_than_the_database(tmp_path: Path) -> None:
     path = tmp_path / "rpmdb.sqlite"
     rpm_database(path, [rpm_header(CURL)])
     with closing(sqlite3.connect(path)) as database:
-        assert len(rpm._packages(database, path.stat().st_size)) == 1
+        assert len(list(rpm._packages(database, path.stat().st_size))) == 1
         with pytest.raises(ValueError, match="share their bytes"):
-            rpm._packages(database, len(rpm_header(CURL)) - 1)
+            list(rpm._packages(database, len(rpm_header(CURL)) - 1))
 
 
 def test_work_on_a_database_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,8 +332,92 @@ def test_os_release_says_what_an_image_was_made_of() -> None:
 
 def test_more_packages_than_anybody_installs_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(package, "MAX_PACKAGES", 1)
-    with pytest.raises(ValueError, match="expected at most 1 packages, got 2"):
+    with pytest.raises(ValueError, match="more than 1 packages"):
         read_apk(APK)
+
+
+def test_what_is_said_of_packages_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(package, "MAX_TEXT", 40)
+    with pytest.raises(ValueError, match="more than 40 characters"):
+        read_apk(APK)
+
+
+@pytest.mark.parametrize("read", [read_dpkg, read_apk, read_python])
+def test_a_line_without_end_is_refused(read: Callable[[bytes], object]) -> None:
+    with pytest.raises(ValueError, match="a line of more than 1048576 bytes"):
+        read(b"a:" + b"x" * (1 << 20))
+
+
+def test_fields_of_a_package_are_counted() -> None:
+    with pytest.raises(ValueError, match="more than 1000 fields"):
+        read_dpkg(b"Version: 1\n" * 1001)
+
+
+@pytest.mark.parametrize("value", [b"x" * 9000, "\u20ac".encode() * 3000])
+def test_a_name_that_is_far_too_long_is_refused_and_never_cut(value: bytes) -> None:
+    with pytest.raises(ValueError, match="not a text of a package"):
+        read_dpkg(b"Package: " + value + b"\nVersion: 1\n")
+
+
+@pytest.mark.parametrize(
+    ("read", "line"),
+    [(read_dpkg, b"a:\n"), (read_apk, b"a:\n"), (read_python, b"a:\n"), (read_dpkg, b"S:\n a\n")],
+)
+def test_lines_that_say_nothing_take_no_memory(
+    read: Callable[[bytes], object], line: bytes
+) -> None:
+    content = line * ((256 << 10) // len(line))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="without name"):
+            read(content)
+        assert tracemalloc.get_traced_memory()[1] < len(content) // 4
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", ["/", "//", " ", "/a", "a/"])
+def test_what_no_package_url_can_name_is_refused(name: str) -> None:
+    for content in (f"P:{name}\nV:1\n\n", f"P:a\nV:{name}\n\n"):
+        with pytest.raises(ValueError, match="no name or version"):
+            read_apk(content.encode())
+    with pytest.raises(ValueError, match="no name or version"):
+        Package(kind="rpm", name=name, version="1")
+
+
+@pytest.mark.parametrize(
+    ("path", "target"),
+    [
+        ("var/lib/dpkg", "/opt/dpkg"),
+        ("var/lib/dpkg/status.d", "/opt/dpkg"),
+        ("var", "v"),
+        ("usr/lib", "../opt"),
+        ("lib/apk", "../usr/lib/other"),
+        ("var/lib/dpkg", "x/../../dpkg"),
+        ("var/lib/dpkg", "."),
+        ("var/lib/dpkg", "dpkg/../../dpkg"),
+        ("var/lib/dpkg", "../dpkg"),
+        ("opt/a-1.dist-info", "/opt/a"),
+        ("var/lib/dpkg", None),
+    ],
+)
+def test_a_link_that_hides_databases_is_told(path: str, target: str | None) -> None:
+    assert hides_databases(path, target)
+
+
+@pytest.mark.parametrize(
+    ("path", "target"),
+    [
+        ("lib", "usr/lib"),
+        ("var/lib/rpm", "../../usr/lib/sysimage/rpm"),
+        ("usr/share/rpm", "/usr/lib/sysimage/rpm"),
+        ("opt/a-1.dist-info", "../cache/a-1.dist-info"),
+        ("lib64", "/anywhere"),
+        ("var/run", "x/../../run"),
+    ],
+)
+def test_a_link_to_where_databases_are_looked_for_hides_none(path: str, target: str) -> None:
+    assert not hides_databases(path, target)
 
 
 @pytest.mark.parametrize(

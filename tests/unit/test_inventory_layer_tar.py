@@ -155,8 +155,12 @@ def test_a_checksum_over_signed_bytes_is_one_too() -> None:
     assert refused(bytes(block) + END) == "the checksum of a header is wrong"
 
 
+def extra(kind: str, body: bytes) -> bytes:
+    return header(b"x", b"%011o\0" % len(body), kind.encode()) + body + bytes(-len(body) % 512)
+
+
 def pax(records: bytes) -> bytes:
-    return header(b"x", b"%011o\0" % len(records), b"x") + records + bytes(-len(records) % 512)
+    return extra("x", records)
 
 
 @pytest.mark.parametrize(
@@ -187,6 +191,54 @@ def test_headers_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layer_tar, "MAX_HEADERS", 3)
     assert len(members(tar_of(*[info("a")] * 3))) == 3
     assert "more than 3 headers" in refused(tar_of(*[info("a")] * 4))
+
+
+def test_records_of_headers_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layer_tar, "MAX_RECORDS", 3)
+    one = pax(b"6 a=b\n" * 2) + header(b"a", b"0\0", b"0")
+    assert len(members(one + END)) == 1
+    assert refused(one * 2 + END) == "more than 3 PAX records"
+
+
+def test_characters_of_names_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layer_tar, "MAX_NAME_CHARS", 10)
+    assert len(members(tar_of(info("a/b/c"), info("a/b/c")))) == 2
+    assert refused(tar_of(*[info("a/b/c")] * 3)) == "names of more than 10 characters"
+
+
+def test_a_layer_of_nothing_but_headers_is_answered_soon() -> None:
+    some = 50_000
+    plain = header(b"e", b"0\0", b"0") * some
+    begun = time.process_time()
+    assert len(members(plain)) == some
+    assert (time.process_time() - begun) * layer_tar.MAX_HEADERS / some < 15
+
+
+@pytest.mark.parametrize("kinds", ["xx", "xg", "Lg", "Kg", "LL", "KK", "xLx", "LKg"])
+def test_headers_that_readers_take_in_different_ways_are_refused(kinds: str) -> None:
+    """Go's reader forgets what it has read when a global header comes, and others do not."""
+    bodies = {"x": b"12 path=abc\n", "g": b"12 comment=a\n", "L": b"abc\0", "K": b"abc\0"}
+    plain = b"".join(extra(kind, bodies[kind]) for kind in kinds)
+    told = refused(plain + header(b"a", b"0\0", b"0") + END)
+    assert told == "headers about one member that readers take in different ways"
+
+
+@pytest.mark.parametrize("kinds", ["gx", "gg", "LK", "gLK", "Lx"])
+def test_headers_that_all_take_in_one_way_are_read(kinds: str) -> None:
+    bodies = {"x": b"12 path=abc\n", "g": b"12 comment=\n", "L": b"abc\0", "K": b"abc\0"}
+    plain = b"".join(extra(kind, bodies[kind]) for kind in kinds)
+    (name,) = [path for path, _, _ in members(plain + header(b"a", b"0\0", b"0") + END)]
+    assert name == ("a" if kinds == "gg" else "abc")
+
+
+def test_two_names_of_one_member_are_refused() -> None:
+    plain = extra("L", b"other\0") + pax(b"12 path=abc\n") + header(b"a", b"0\0", b"0")
+    assert refused(plain + END) == "two names of one member"
+
+
+def test_a_link_says_where_it_leads() -> None:
+    plain = tar_of(info("a/b", tarfile.SYMTYPE, link="../x/./y"))
+    assert [one.link for one in LayerTar([plain]).members()] == ["../x/./y"]
 
 
 def test_a_header_full_of_records_takes_no_time() -> None:

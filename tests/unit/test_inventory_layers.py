@@ -8,14 +8,14 @@ import tarfile
 from collections.abc import Mapping
 from concurrent.futures import CancelledError
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 import pytest
 import zstandard
 
 from bundler.digest import Digest
 from bundler.errors import MalformedError
-from bundler.inventory import databases, image, layers
+from bundler.inventory import databases, image, layers, package
 from bundler.inventory.databases import Database
 from bundler.inventory.dpkg import read_dpkg
 from bundler.inventory.image import ImageInventory, KnownLayers, PlatformInventory, take_inventory
@@ -224,10 +224,84 @@ def test_files_that_name_packages_are_counted(
 
 
 def test_packages_of_all_files_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layers, "MAX_PACKAGES", 3)
+    monkeypatch.setattr(package, "MAX_PACKAGES", 3)
     found = inventory(tmp_path, {STATUS: status("a", "b")}, {f"{STATUS}.d/c": status("c", "d")})
     assert "more than 3 packages" in found.unread[0]
     assert names(found) == {STATUS: ["a", "b"]}
+
+
+def test_packages_behind_hard_links_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each may be the same large database once more."""
+    monkeypatch.setattr(package, "MAX_PACKAGES", 5)
+    plain = [linked(f"{n}.egg-info", STATUS, tarfile.LNKTYPE)[:512] for n in range(2)]
+    found = inventory(tmp_path, plain_layer({STATUS: status("a", "b")})[:1024] + b"".join(plain))
+    (told,) = found.unread
+    assert told.startswith("layer sha256:")
+    assert told.endswith(": more than 5 packages")
+
+
+def test_lines_of_all_databases_of_a_layer_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layers, "MAX_LINES", 5)
+    found = inventory(tmp_path, {f"{n}.egg-info": metadata("a") for n in range(3)})
+    assert found.unread == ("2.egg-info: more than 5 lines in the databases of a layer",)
+    assert len(names(found)) == 2
+
+
+def test_packages_of_all_platforms_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maker = LayoutMaker(tmp_path / "layout")
+    layer = maker.layer({STATUS: status("a", "b")})
+    tops = [maker.manifest([layer], maker.config(architecture=one)) for one in ("amd64", "arm64")]
+    about = pack(maker, TAG, maker.index(tops), tmp_path / "archive.tar", mtime=MTIME)
+
+    def platforms() -> list[tuple[dict[str, list[str]], tuple[str, ...]]]:
+        found = take_inventory(tmp_path / "archive.tar", about, KnownLayers())
+        return [(names(one), one.unread) for one in found.platforms]
+
+    assert platforms() == [({STATUS: ["a", "b"]}, ())] * 2
+    monkeypatch.setattr(package, "MAX_PACKAGES", 3)
+    told = "more than 3 packages in the image"
+    assert platforms() == [({STATUS: ["a", "b"]}, ()), ({}, (told,))]
+
+
+@pytest.mark.parametrize("where", ["database", "layer"])
+def test_what_takes_more_memory_than_there_is_is_told(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_: object) -> NoReturn:
+        raise MemoryError
+
+    if where == "database":
+        monkeypatch.setitem(databases._BY_PATH, STATUS, Database(no_memory))
+    else:
+        monkeypatch.setattr(layers, "plain_pieces", lambda *_: iter(no_memory, None))
+    found = inventory(tmp_path, {STATUS: status("a")})
+    (told,) = found.unread
+    assert told.startswith(STATUS if where == "database" else "layer sha256:")
+    assert told.endswith(": takes more memory than there is")
+
+
+@pytest.mark.parametrize(("path", "target"), [("var/lib/dpkg", "/opt/dpkg"), ("var", "v")])
+def test_a_link_that_hides_a_database_below_is_told(path: str, target: str, tmp_path: Path) -> None:
+    found = inventory(tmp_path, {STATUS: status("a")}, linked(path, target))
+    assert found.unread == (f"{path}: a link to {target}; databases there are not read",)
+    assert names(found) == {}
+
+
+def test_a_link_that_an_upper_layer_removes_is_told_no_more(tmp_path: Path) -> None:
+    upper = {"var/lib/.wh.dpkg": b"", STATUS: status("a")}
+    found = inventory(tmp_path, linked("var/lib/dpkg", "/opt/dpkg"), upper)
+    assert (names(found), found.unread) == ({STATUS: ["a"]}, ())
+
+
+def test_a_system_whose_lib_is_a_link_is_read_whole(tmp_path: Path) -> None:
+    installed = {"usr/lib/apk/db/installed": b"P:musl\nV:1\n"}
+    assert inventory(tmp_path, linked("lib", "usr/lib"), installed).unread == ()
 
 
 def test_layers_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

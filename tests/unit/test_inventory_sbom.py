@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from bundler.inventory.cyclonedx import (
     sbom_path,
 )
 from bundler.inventory.image import ImageInventory, PlatformInventory
-from bundler.inventory.package import Package, System
+from bundler.inventory.package import MAX_PACKAGES, Package, System
 from bundler.manifest import (
     Blob,
     Chart,
@@ -174,6 +175,33 @@ def test_a_package_in_several_places_and_platforms_stands_once() -> None:
         "occurrences": [{"location": "x/a.egg-info"}, {"location": "y/a.egg-info"}]
     }
     assert len(components(value)) == 2
+
+
+def test_packages_of_one_url_stand_once() -> None:
+    packages = {
+        f"{directory}/METADATA": (Package(kind="pypi", name=name, version="6", licence=licence),)
+        for directory, name, licence in [("a", "PyYAML", "MIT"), ("b", "pyyaml", "")]
+    }
+    found = PlatformInventory(platform="linux/amd64", system=DEBIAN, packages=packages, unread=())
+    value = read(image_sbom(ImageInventory(image=IMAGE, platforms=(found,)), RELEASE))
+    one = components(value)["pkg:pypi/pyyaml@6"]
+    assert one["name"] == "PyYAML"
+    assert one["evidence"] == {
+        "occurrences": [{"location": "a/METADATA"}, {"location": "b/METADATA"}]
+    }
+
+
+def test_an_image_with_as_many_packages_as_may_be_takes_little_memory() -> None:
+    some = 1000
+    found = inventory(*(Package(kind="deb", name=f"p{n}", version="1") for n in range(some)))
+    image_sbom(inventory(), RELEASE)
+    tracemalloc.start()
+    try:
+        sbom = image_sbom(found, RELEASE)
+        assert tracemalloc.get_traced_memory()[1] * MAX_PACKAGES // some < 250 << 20
+    finally:
+        tracemalloc.stop()
+    assert sbom.content.count(b'"purl"') == some + 1
 
 
 def test_an_sbom_is_the_same_every_time_and_its_number_is_of_its_content() -> None:
