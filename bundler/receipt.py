@@ -73,8 +73,8 @@ class Receipt:
         time: UTC seconds at which the run began.
         tool: Version of the command.
         bucket: Where objects went, as an s3:// address.
-        store_checks_content: Whether the store itself refuses wrong bytes, so far as any were
-            sent; else what was sent was read back.
+        store_checks_content: Whether the store itself refuses wrong bytes; else what was sent was
+            read back. None where no checkpoint was sent or marked: then the store was not asked.
         allowances: What was allowed by name although it is stale, with the reason.
         done: Each step that was carried out, in words.
         chart: None where the run was not about the chart: it says nothing of what is deployed.
@@ -87,7 +87,7 @@ class Receipt:
     time: str
     tool: str
     bucket: str
-    store_checks_content: bool
+    store_checks_content: bool | None
     images: tuple[ImageReceipt, ...]
     objects: tuple[ObjectReceipt, ...]
     chart: ChartReceipt | None
@@ -121,13 +121,13 @@ def encode_receipt(receipt: Receipt) -> bytes:
             "time": receipt.time,
             "tool": receipt.tool,
             "bucket": receipt.bucket,
-            "storeChecksContent": receipt.store_checks_content,
             "images": [_from_image(image) for image in receipt.images],
             "objects": [_from_object(item) for item in receipt.objects],
             "allowances": list(receipt.allowances),
             "done": list(receipt.done),
         }
-        | ({} if receipt.chart is None else {"chart": _from_chart(receipt.chart)})
+        | _unless_none("storeChecksContent", receipt.store_checks_content)
+        | _unless_none("chart", receipt.chart and _from_chart(receipt.chart))
     )
 
 
@@ -148,7 +148,9 @@ def decode_receipt(content: bytes, *, name: str) -> Receipt:
             time=table.text("time"),
             tool=table.text("tool"),
             bucket=table.text("bucket"),
-            store_checks_content=table.flag("storeChecksContent"),
+            store_checks_content=(
+                table.flag("storeChecksContent") if "storeChecksContent" in table else None
+            ),
             images=tuple(map(_to_image, table.tables("images"))),
             objects=tuple(map(_to_object, table.tables("objects"))),
             chart=_to_chart(table.table("chart")) if "chart" in table else None,
@@ -156,6 +158,10 @@ def decode_receipt(content: bytes, *, name: str) -> Receipt:
             done=table.texts("done"),
         )
     )
+
+
+def _unless_none(key: str, value: object) -> dict[str, object]:
+    return {} if value is None else {key: value}
 
 
 def _from_image(image: ImageReceipt) -> dict[str, object]:

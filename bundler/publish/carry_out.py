@@ -157,7 +157,7 @@ class _Run:
         if verify_first:
             check_pending_content(self.plan, self.release, self.layout, self.bundle, self.emit)
         checks_content = self._checks_content()
-        sent = self._send(checks_content)
+        sent = self._send(checks_content is not False)
         self._put_small()
         chart = None
         if self.plan.only.chart:
@@ -194,9 +194,9 @@ class _Run:
             clock=self.clock,
         )
 
-    def _checks_content(self) -> bool:
+    def _checks_content(self) -> bool | None:
         if not self._steps(Kind.CHECKPOINT_FILE, Kind.MARKER):
-            return True
+            return None
         checks = self.destination.store.checks_content(self.layout.release.prefix)
         if not checks:
             self.emit(

@@ -28,7 +28,7 @@ def make_receipt(
     sent: Mapping[ImageTag, Sent],
     chart: RenderedChart | None,
     installed: Installed | None,
-    checks_content: bool,
+    checks_content: bool | None,
     now: str,
 ) -> Receipt:
     """Say what a plan that was carried out came to."""

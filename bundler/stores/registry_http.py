@@ -104,7 +104,7 @@ class Http:
             self._reached.add(origin)
             return self._answer(request, response)
         except (HTTPError, OSError) as error:
-            reason = str(error) if isinstance(error, SSLError) else _reason(error)
+            reason = self._told(error, origin)
             tunnel = _NO_TUNNEL.search(reason)
             if _is_lasting(error, reason, tunnel):
                 raise NoWayError(reason) from error
@@ -112,6 +112,17 @@ class Http:
             raise InterruptedTransferError(
                 reason, unreached=unreached, stranger=unreached and origin not in self._reached
             ) from error
+
+    def _told(self, error: Exception, origin: Origin) -> str:
+        """Say what broke, and at which proxy if it was there; its login is nobody's business."""
+        reason = str(error) if isinstance(error, SSLError) else _reason(error)
+        proxy = self._proxy(origin)
+        if proxy is None or not isinstance(error, ProxyError):
+            return reason
+        return f"the proxy {printable(address_and_login(proxy)[0])}: {reason}"
+
+    def _proxy(self, origin: Origin) -> str | None:
+        return proxy_for(origin.scheme, origin.host, origin.port, self._environment)
 
     def _send(self, request: Request, origin: Origin) -> urllib3.BaseHTTPResponse:
         headers = {"User-Agent": _AGENT, **request.headers}
@@ -136,7 +147,7 @@ class Http:
 
     def _manager(self, origin: Origin) -> urllib3.PoolManager:
         trusted = origin in self._trusted
-        proxy = proxy_for(origin.scheme, origin.host, origin.port, self._environment)
+        proxy = self._proxy(origin)
         key = (trusted, origin.scheme, proxy)
         with self._lock:
             if key not in self._managers:
@@ -231,8 +242,6 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, ReadTimeoutError):
         return "it stood still"
     inner = _inner(error)
-    if isinstance(error, ProxyError) and inner is not None:
-        return f"the proxy: {_reason(inner)}"
     if inner is not None:
         return _reason(inner)
     if isinstance(error, http.client.BadStatusLine):

@@ -77,9 +77,15 @@ class LocalLayout:
                 f"{printable(self._name)}: expected {wanted} there, found none",
                 hint=f"named there: {_names(index.tables('manifests'))}",
             )
-        if len(found) > 1:
+        if len(found) > 1 and self._tag is None:
             index.refuse(
                 "manifests", f"expected one image, got {len(found)}", "write the tag of one of them"
+            )
+        if len(found) > 1:
+            index.refuse(
+                "manifests",
+                f"expected one image with the tag {self._tag!r}, got {len(found)}",
+                "the tag names several: give a layout with one of them",
             )
         return found[0].parse("digest", Digest.parse)
 

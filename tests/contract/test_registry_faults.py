@@ -642,7 +642,8 @@ class TestNobodyThere:
             environment=environment,
             patience=BRIEFLY,
         )
-        with pytest.raises(WorldError, match="the proxy: Connection refused") as caught:
+        named = r": the proxy http://127\.0\.0\.1:9: Connection refused"
+        with pytest.raises(WorldError, match=named) as caught:
             registry.manifest("atlas", "1.0.0")
         assert "secret" not in told(caught.value)
 

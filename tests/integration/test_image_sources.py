@@ -315,6 +315,16 @@ def test_two_images_for_one_platform_are_refused_by_name(maker: LayoutMaker) -> 
     assert str(one["digest"]) in str(found.value)
 
 
+def test_two_images_with_one_tag_are_refused_with_what_helps(maker: LayoutMaker) -> None:
+    one, two = (maker.manifest([maker.layer({name: b"x"})]) for name in ("a", "b"))
+    maker.name(one, two)
+    for tag, hint in (("1.0", "the tag names several"), (None, "write the tag of one of them")):
+        with pytest.raises(MalformedError, match=r"expected one image.*, got 2") as found:
+            SKOPEO.resolve(LayoutSource(str(maker.directory), tag), platform=None)
+        assert hint in (found.value.hint or "")
+        assert repr(tag) in str(found.value) or tag is None
+
+
 def test_an_index_in_an_index_is_taken_only_whole(maker: LayoutMaker) -> None:
     inner = maker.index([maker.manifest([maker.layer({"a": b"a"})]) | of("amd64")])
     maker.name(maker.index([inner | of("amd64")]))

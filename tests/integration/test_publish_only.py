@@ -32,6 +32,8 @@ from bundler.stores.opening import open_registry
 from tests.integration import test_publish as whole
 from tests.integration.test_publish import NOW, Site
 from tests.publishable import SMALL, make_publishable
+from tests.rehearsal.faulty_proxy import faulty_proxy
+from tests.rehearsal.registry import Registry
 from tests.rehearsal.s3 import S3
 
 site, small = whole.site, whole.small
@@ -171,6 +173,7 @@ def test_images_alone_ask_nothing_of_bucket_and_cluster_and_need_no_checkpoint(
     assert receipt is not None
     assert {image.tag for image in receipt.images} == {it.tag for it in small.manifest.images}
     assert receipt.objects == ()
+    assert receipt.store_checks_content is None
     for image in small.manifest.images:
         assert site.digest(image.tag) == image.digest
     assert not site.objects()
@@ -180,6 +183,36 @@ def test_images_alone_ask_nothing_of_bucket_and_cluster_and_need_no_checkpoint(
     assert site.publish(small) is not None
     assert not [each for each in sent(site.events) if each.startswith("push")]
     assert not site.plan(small).pending
+
+
+@pytest.mark.parametrize("engine", ["direct", "skopeo"])
+def test_on_the_command_line_an_engine_is_chosen_and_reads_back(
+    site: Site,
+    small: TrustedRelease,
+    registry: Registry,
+    tmp_path: Path,
+    need: Callable[[str], str],
+    engine: str,
+) -> None:
+    need("skopeo")
+    with faulty_proxy(registry) as proxy:
+        target = {
+            "formatVersion": 1,
+            "registry": {"host": f"{proxy.address}/{tmp_path.name.lower()}", "plainHttp": True},
+            "s3": {"bucket": "none", "region": "none", "endpoint": "http://127.0.0.1:9"},
+            "kubernetes": {"kubeconfig": "none.yaml"},
+        }
+        (tmp_path / "target.yaml").write_text(yaml.safe_dump(target))
+        (tmp_path / "key.pub").write_bytes(small.signers[0].pem)
+        arguments = [str(small.directory), "--target", str(tmp_path / "target.yaml")]
+        arguments += ["--key", str(tmp_path / "key.pub"), "--only", "images", "--yes"]
+        done = run(["publish", *arguments, "--image-engine", engine, "--verify", "read-back"])
+    assert done == 0
+    taken = [call for call in proxy.calls if call.took_blob]
+    by_skopeo = {call.headers["user-agent"].startswith("skopeo") for call in taken}
+    assert by_skopeo == {engine == "skopeo"}
+    read = {call.digest for call in proxy.calls if call.operation == "GetBlob"}
+    assert {call.digest for call in taken} <= read
 
 
 def test_one_part_after_the_other_comes_to_the_same_as_all_at_once(

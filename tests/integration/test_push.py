@@ -226,6 +226,35 @@ class Failing:
         self.real.upload(name, blob, advance=advance)
 
 
+class Counting(Failing):
+    """A registry that takes no blob before so many are under way at once."""
+
+    def __init__(self, real: Registry, wanted: int) -> None:
+        super().__init__(real, 100)
+        self.wanted, self.now, self.most = wanted, 0, 0
+        self.met = threading.Event()
+
+    def upload(self, name: str, blob: BlobContent, *, advance: Any) -> None:
+        with self.lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+            if self.now == self.wanted:
+                self.met.set()
+        assert self.met.wait(10), f"{self.most} at once"
+        super().upload(name, blob, advance=advance)
+        with self.lock:
+            self.now -= 1
+
+
+@pytest.mark.parametrize("parallel", [1, 3])
+def test_as_many_blobs_are_under_way_at_once_as_was_asked_for(
+    registry: servers.Registry, place: str, three: Pushable, parallel: int
+) -> None:
+    counting: Any = Counting(opened(registry.address, place), parallel)
+    push(counting, three, options=PushOptions(parallel=parallel))
+    assert counting.most == parallel
+
+
 @pytest.mark.parametrize("parallel", [1, 4])
 def test_a_rerun_sends_only_what_is_missing(
     counted: FaultyProxy, place: str, three: Pushable, parallel: int
@@ -555,6 +584,43 @@ def test_a_registry_that_lies_is_found_out_before_any_tag(
         push(lying, three)
     for image in three.images:
         assert real.manifest(image.tag.name, image.tag.tag) is None
+
+
+def lie_about(proxy: FaultyProxy, content: bytes, answer: Answer) -> None:
+    """Answer falsely for a blob as soon as the registry has taken it."""
+
+    def fault(call: Call) -> Answer | None:
+        taken = any(each.took_blob and each.digest == layer(content) for each in proxy.calls)
+        mine = call.operation == "HeadBlob" and call.digest == layer(content)
+        return answer if taken and mine else None
+
+    proxy.fault = fault
+
+
+def test_a_blob_that_has_another_size_after_the_push_is_found_out_before_any_tag(
+    counted: FaultyProxy, place: str, three: Pushable
+) -> None:
+    lie_about(counted, OWN, Answer(200, body=OWN[:-1]))
+    registry = opened(counted.address, place)
+    wrong = f"one: blob {layer(OWN)}: expected 50000 bytes at the registry, got 49999 bytes"
+    with pytest.raises(ContentError, match=wrong):
+        push(registry, three)
+    for image in three.images:
+        assert registry.manifest(image.tag.name, image.tag.tag) is None
+
+
+def test_after_skopeo_too_the_registry_is_asked_for_each_blob(
+    counted: FaultyProxy,
+    place: str,
+    three: Pushable,
+    tmp_path: Path,
+    need: Callable[[str], str],
+) -> None:
+    need("skopeo")
+    lie_about(counted, OWN, Answer(404))
+    target = RegistryTarget(host=f"{counted.address}/{place}", plain_http=True)
+    with pytest.raises(ContentError, match=f"one: blob {layer(OWN)}: .* got nothing"):
+        archive_push(target, tmp_path / "own", three)
 
 
 def test_a_mount_that_was_none_is_found_out_before_any_tag(

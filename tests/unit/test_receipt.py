@@ -54,6 +54,12 @@ def test_a_receipt_reads_back() -> None:
     assert decode_receipt(encode_receipt(RECEIPT), name="r") == RECEIPT
 
 
+def test_a_store_that_was_not_asked_is_not_said_to_check() -> None:
+    unasked = replace(RECEIPT, store_checks_content=None)
+    assert b"storeChecksContent" not in encode_receipt(unasked)
+    assert decode_receipt(encode_receipt(unasked), name="r") == unasked
+
+
 def test_names_sort_by_time_and_tell_contents_apart() -> None:
     later = replace(RECEIPT, time="2026-11-20T12:00:01Z")
     other = replace(RECEIPT, sequence=4)

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from bundler.cli.plan import command as plan
 from bundler.cli.publish import command as publish
+from bundler.cli.push_options import Pushing, push_options
 from bundler.cli.registry import login_options, open_target_registry
 from bundler.errors import MalformedError
 from bundler.publish.push import PushOptions
@@ -114,6 +115,31 @@ def test_an_option_that_the_engine_would_pass_over_is_refused(
     result = CliRunner().invoke(publish, given)
     assert (result.exit_code == 2) is bool(wrong)
     assert wrong in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "chosen"),
+    [
+        ([], PushOptions()),
+        (["--parallel", "7"], PushOptions(parallel=7)),
+        (["--verify", "read-back"], PushOptions(read_back=True)),
+        (["--rehash"], PushOptions(rehash=True)),
+    ],
+)
+def test_what_was_chosen_reaches_the_push(arguments: list[str], chosen: PushOptions) -> None:
+    found: list[Pushing] = []
+
+    @click.command()
+    @push_options
+    def keep(pushing: Pushing) -> None:
+        found.append(pushing)
+
+    assert CliRunner().invoke(keep, arguments).exit_code == 0
+    assert found == [Pushing(engine="direct", options=chosen, scratch=None)]
+    found.clear()
+    skopeo = ["--image-engine", "skopeo", "--scratch", "."]
+    assert CliRunner().invoke(keep, skopeo).exit_code == 0
+    assert found == [Pushing(engine="skopeo", options=PushOptions(), scratch=Path())]
 
 
 @pytest.fixture
