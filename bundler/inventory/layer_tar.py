@@ -240,7 +240,8 @@ def _records(body: bytes) -> Iterator[tuple[str, str]]:
         length = int(digits) if space and digits.isdigit() else 0
         record = body[at + len(digits) + 1 : at + length]
         key, equals, value = record[:-1].partition(b"=")
-        if not equals or not record.endswith(b"\n") or at + length > len(body):
+        whole = record.endswith(b"\n") and at + length <= len(body)
+        if not equals or not whole or b"\0" in key:
             raise ValueError(f"expected a PAX record, got {body[at : at + 40]!r}")
         if key == b"size" and not (value.isdigit() and len(value) < 20):
             raise ValueError(f"expected a size, got {value[:40]!r}")

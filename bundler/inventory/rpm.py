@@ -51,8 +51,10 @@ def read_rpm(content: bytes) -> tuple[Package, ...]:
             database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_ROW_BYTES)
             database.deserialize(plain)
             return few_enough(_packages(database, len(content)))
-    except (sqlite3.Error, OverflowError) as error:
-        raise ValueError(f"not an SQLite database that can be read: {error}") from error
+    # SQLite runs out of memory, it says, where pages of a broken database lead beyond its end.
+    except (sqlite3.Error, OverflowError, MemoryError) as error:
+        problem = str(error) or type(error).__name__
+        raise ValueError(f"not an SQLite database that can be read: {problem}") from error
 
 
 def _packages(database: sqlite3.Connection, size: int) -> Iterator[Package]:
