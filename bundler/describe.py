@@ -20,8 +20,8 @@ from bundler.manifest import (
     Model,
 )
 from bundler.manifest_codec import encode_manifest
-from bundler.release import find_release, open_release, read_agreed, read_sums_file, shown
-from bundler.release_files import ReleaseFiles, files_at
+from bundler.release import find_release, open_release, read_agreed, read_sums_file
+from bundler.release_files import ReleaseFiles, files_at, shown
 from bundler.sizes import size_text
 from bundler.trust import NOBODY, Trust
 

@@ -28,8 +28,8 @@ from bundler.fetch.room import check_room
 from bundler.fetch.survey import survey
 from bundler.fetch.wanted import File, check_names, missing_bytes
 from bundler.manifest import Bundle, Checkpoint, Manifest
-from bundler.release import TrustedRelease, find_release, open_release, shown
-from bundler.release_files import ReleaseFiles
+from bundler.release import TrustedRelease, find_release, open_release
+from bundler.release_files import ReleaseFiles, shown
 from bundler.sizes import size_text
 from bundler.trust import Trust
 from bundler.verify.path import judge_expiry

@@ -20,8 +20,7 @@ from bundler.errors import (
 )
 from bundler.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
 from bundler.manifest_codec import decode_manifest
-from bundler.release_files import ReleaseDirectory, ReleaseFiles, files_at
-from bundler.release_files import shown as shown
+from bundler.release_files import ReleaseDirectory, ReleaseFiles, files_at, shown
 from bundler.signing.keys import PublicKey
 from bundler.signing.quorum import Quorum, Tally
 from bundler.sums import MAX_SUMS_BYTES, SUMS_NAME, read_release_sums

@@ -22,9 +22,9 @@ from bundler.release import (
     MAX_SIGNATURE_BYTES,
     read_agreed,
     read_sums_file,
-    shown,
     signature_name,
 )
+from bundler.release_files import shown
 from bundler.signing.keys import PublicKey, new_key_pair, read_public_key
 from bundler.signing.signers import Signer
 from bundler.signing.sigstore_bundle import (

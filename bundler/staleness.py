@@ -29,6 +29,12 @@ def check_created(manifest: Manifest, *, now: str) -> None:
         )
 
 
+def is_expired(manifest: Manifest, *, now: str) -> bool:
+    """Say whether a release's last day is over; ``now`` as for ``check_created``."""
+    expires = manifest.release.expires
+    return expires is not None and now >= expires
+
+
 def check_expiry(manifest: Manifest, *, now: str) -> None:
     """Refuse a release after its last day.
 
@@ -40,7 +46,7 @@ def check_expiry(manifest: Manifest, *, now: str) -> None:
         StaleError: It is expired.
     """
     release = manifest.release
-    if release.expires is not None and now >= release.expires:
+    if is_expired(manifest, now=now):
         raise StaleError(
             f"{release.directory}: expired at {release.expires}, and it is {now}",
             hint="get a newer release; or, if you must: --allow-expired, and to deploy it also "

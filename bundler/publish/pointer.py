@@ -11,7 +11,7 @@ from bundler.errors import MalformedError, StaleError
 from bundler.jsontext import MAX_INTEGER, read_json, write_json
 from bundler.manifest import Manifest, Release
 from bundler.reference import file_name
-from bundler.staleness import check_created, check_expiry
+from bundler.staleness import check_created, check_expiry, is_expired
 
 MAX_POINTER_BYTES = 64 << 10
 
@@ -55,7 +55,8 @@ class Pointer:
 
     def __str__(self) -> str:
         name = self.deployed.release if self.deployed else "no release"
-        return f"{name} (highest {self.highest})"
+        trust = f", trust file {self.trust_version}" if self.trust_version else ""
+        return f"{name} (highest {self.highest}{trust})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +151,7 @@ def check_staleness(
     if release.sequence < highest:
         _check_rollback(release, highest, allowances)
         used.append(f"rollback to sequence {release.sequence} below {highest}")
-    if release.expires is not None and now >= release.expires:
+    if is_expired(manifest, now=now):
         if not allowances.expired_reason:
             check_expiry(manifest, now=now)
         used.append(f"expired at {release.expires}: {allowances.expired_reason}")

@@ -17,7 +17,8 @@ from bundler.closure import Link, by_source, link, missing
 from bundler.errors import CheckError, ContentError, MalformedError, printable
 from bundler.image_reference import NamedImage
 from bundler.manifest import Bundle, Chart, Image, Manifest
-from bundler.release import TrustedRelease, find_release, open_release, shown
+from bundler.release import TrustedRelease, find_release, open_release
+from bundler.release_files import shown
 from bundler.trust import Trust
 from bundler.verify.path import (
     BUNDLE,

@@ -9,7 +9,7 @@ from bundler.archive.bundle_files import ExtractedBundle
 from bundler.archive.extracted_tree import ExtractedTree, bundle_tree, checkpoint_tree
 from bundler.errors import MalformedError
 from bundler.manifest import Checkpoint, Manifest
-from bundler.release import shown
+from bundler.release_files import shown
 from bundler.verify.report import Findings
 
 

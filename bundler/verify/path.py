@@ -14,8 +14,8 @@ from bundler.archive.volumes import find_volumes
 from bundler.errors import ContentError, MalformedError, StaleError, printable
 from bundler.events import Emit, Noted, ignore
 from bundler.manifest import MANIFEST_NAME, Manifest
-from bundler.release import TrustedRelease, find_release, open_release, shown
-from bundler.release_files import ReleaseFiles
+from bundler.release import TrustedRelease, find_release, open_release
+from bundler.release_files import ReleaseFiles, shown
 from bundler.staleness import check_created, check_expiry
 from bundler.sums import SUMS_NAME
 from bundler.trust import Trust

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bundler.events import Emit, ignore
 from bundler.manifest import Manifest
-from bundler.release import shown
+from bundler.release_files import shown
 from bundler.verify.archives import check_archives
 from bundler.verify.path import RELEASE
 from bundler.verify.report import Findings, Report

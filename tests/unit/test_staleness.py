@@ -396,6 +396,14 @@ def test_a_place_that_remembers_otherwise_is_work_to_do(tmp_path: Path) -> None:
     assert text == ("the bucket remembers demo-1.0.0 (highest 3), the cluster demo-5 (highest 7)")
 
 
+def test_a_raised_trust_version_is_seen_where_the_two_disagree() -> None:
+    remembered = Remembered(
+        bucket=Pointer(deployed=None, highest=3, trust_version=9),
+        cluster=Pointer(deployed=None, highest=3),
+    )
+    assert "(highest 3, trust file 9), the cluster no release (highest 3)" in remembered.text
+
+
 def test_a_trust_file_older_than_one_that_judged_here_is_refused(tmp_path: Path) -> None:
     def judged_by(version: int) -> TrustedRelease:
         given = release(tmp_path)
