@@ -127,26 +127,35 @@ class S3Store:
 
     def head(self, key: str) -> StoredObject | None:
         """Look one object up; None where there is none."""
-        try:
-            found = self._client.head_object(Bucket=self._bucket, Key=key, ChecksumMode="ENABLED")
-        except ClientError as error:
-            self._ask_why(key, missing=code_of(error) in NO_SUCH_KEY)
-            return None
-        except BotoCoreError as error:
-            raise explain(error, self._place(key)) from error
-        self._bucket_seen = True
-        return StoredObject(key, found["ContentLength"], found.get("ChecksumSHA256"))
+        for _ in range(2):  # another publisher may store it between the two questions
+            try:
+                found = self._client.head_object(
+                    Bucket=self._bucket, Key=key, ChecksumMode="ENABLED"
+                )
+            except ClientError as error:
+                if self._is_missing(key, said=code_of(error) in NO_SUCH_KEY):
+                    return None
+            except BotoCoreError as error:
+                raise explain(error, self._place(key)) from error
+            else:
+                self._bucket_seen = True
+                return StoredObject(key, found["ContentLength"], found.get("ChecksumSHA256"))
+        raise WorldError(f"{self._place(key)}: HEAD and GET disagree", hint="run again")
 
-    def _ask_why(self, key: str, *, missing: bool) -> None:
-        """Read a byte: the answer to a refused HEAD has no body that would say why."""
-        if missing and self._bucket_seen:
-            return
+    def _is_missing(self, key: str, *, said: bool) -> bool:
+        """Read a byte: the answer to a refused HEAD has no body that would say why.
+
+        Args:
+            said: The HEAD's status was that of a missing key, which a missing bucket has too.
+        """
+        if said and self._bucket_seen:
+            return True
         try:
             list(self.read(key, 0, 1))
         except NotFoundError:
             self._bucket_seen = True
-        else:
-            raise WorldError(f"{self._place(key)}: HEAD and GET disagree", hint="run again")
+            return True
+        return False
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """Give every object whose key starts with ``prefix``, by key, without checksums."""

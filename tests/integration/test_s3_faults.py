@@ -234,6 +234,24 @@ class TestEachRefusalIsOneClearLine:
             _call(store, call)
         assert f"{store_name(between)}/a" in refused(caught.value, s3)
 
+    @pytest.mark.parametrize("late", [1, 2])
+    def test_an_object_that_appears_between_a_head_and_a_get_is_looked_at_again(
+        self, store: ObjectStore, between: Proxy, s3: S3, s3_bucket: str, late: int
+    ) -> None:
+        def hide(call: Call, ask: Pass) -> Answer:
+            hidden = between.operations().count("HeadObject") <= late
+            return Answer(404, {}, b"") if call.method == "HEAD" and hidden else ask()
+
+        open_bucket(s3_bucket, endpoint=s3.url, region=s3.region).put("a", b"weights")
+        between.fault = hide
+        if late == 1:
+            found = store.head("a")
+            assert found is not None
+            assert found.size == len(b"weights")
+        else:
+            with pytest.raises(WorldError, match="HEAD and GET disagree"):
+                store.head("a")
+
     @pytest.mark.parametrize(
         ("operation", "action"),
         [
