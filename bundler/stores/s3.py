@@ -143,11 +143,7 @@ class S3Store:
         raise WorldError(f"{self._place(key)}: HEAD and GET disagree", hint="run again")
 
     def _is_missing(self, key: str, *, said: bool) -> bool:
-        """Read a byte: the answer to a refused HEAD has no body that would say why.
-
-        Args:
-            said: The HEAD's status was that of a missing key, which a missing bucket has too.
-        """
+        """Read a byte: a refused HEAD has no body that says why, nor what is missing."""
         if said and self._bucket_seen:
             return True
         try:
