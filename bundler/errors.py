@@ -24,9 +24,10 @@ against the classes below.
 from __future__ import annotations
 
 import shlex
-import unicodedata
 from collections.abc import Sequence
 from typing import ClassVar
+
+from bundler.reference import is_shown
 
 CHANGES_PENDING = 10
 _STDERR_LINES_SHOWN = 8
@@ -34,10 +35,7 @@ _STDERR_LINES_SHOWN = 8
 
 def printable(text: str) -> str:
     """Give text from outside in a form that cannot move a cursor, hide or reorder what is shown."""
-    return "".join(
-        char if char == " " or unicodedata.category(char)[0] not in "CZ" else f"\\u{ord(char):04x}"
-        for char in text
-    )
+    return "".join(char if is_shown(char) else f"\\u{ord(char):04x}" for char in text)
 
 
 class BundleError(Exception):

@@ -42,7 +42,9 @@ class LockedImage:
         source: Where it comes from, as the spec writes it.
         platform: What is taken of it: ``linux/amd64`` and the like, or ``all``.
         source_digest: What its source names; an index has another than the one image taken of it.
-        digest: Its digest in the bundle; another one when it was converted to OCI.
+        digest: Its digest in the bundle.
+        converted_from: What its digest was before it was converted from Docker's types to OCI's;
+            None where it was not, and in locks of earlier versions.
         attached: What its registry has about it; None where the spec leaves that out.
     """
 
@@ -52,6 +54,7 @@ class LockedImage:
     source_digest: Digest
     digest: Digest
     attached: tuple[LockedAttached, ...] | None = ()
+    converted_from: Digest | None = None
 
     def __post_init__(self) -> None:
         require_unique("attached", (item.tag for item in self.attached or ()))
@@ -74,8 +77,8 @@ def _described(source: str, platform: str, attached: bool) -> str:
 
 def from_locked_image(image: LockedImage) -> dict[str, object]:
     """Give what stands in a lock."""
-    attached = image.attached
-    return {
+    attached, before = image.attached, image.converted_from
+    written: dict[str, object] = {
         "name": image.tag.name,
         "tag": image.tag.tag,
         "source": image.source,
@@ -84,6 +87,7 @@ def from_locked_image(image: LockedImage) -> dict[str, object]:
         "digest": str(image.digest),
         "attached": None if attached is None else [_from_attached(item) for item in attached],
     }
+    return written | ({"convertedFrom": str(before)} if before else {})
 
 
 def _from_attached(attached: LockedAttached) -> dict[str, object]:
@@ -112,6 +116,7 @@ def to_locked_image(table: Table) -> LockedImage:
             source_digest=table.parse("sourceDigest", Digest.parse),
             digest=table.parse("digest", Digest.parse),
             attached=attached,
+            converted_from=table.parse_optional("convertedFrom", Digest.parse),
         )
     )
     table.close()

@@ -24,6 +24,9 @@ MAX_MANIFEST_BYTES = 64 << 20
 SLICE_BYTES = 64 << 20
 MODEL_TYPES = ("agent", "agent_small", "completion")
 GPU_COUNTS = (1, 2, 4, 8)
+# What one provenance statement can name with MANIFEST.json: a bundle and the checkpoints.
+# Source: sigstore-go, pkg/verify: it refuses statements with more than 1024 subjects.
+MAX_ARCHIVES = 1022
 # What every tar and zip of the field can hold as a time.
 _FIRST_TIME, _LAST_TIME = "1980-01-01T00:00:00Z", "2199-12-31T23:59:59Z"
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 
 from bundler.jsontext import write_json
-from bundler.manifest import MAX_MANIFEST_BYTES, Checkpoint, CheckpointFile
+from bundler.manifest import Checkpoint, CheckpointFile
 
-# It lists the files that the manifest lists, and says less of each.
-MAX_MODEL_SIGNATURE_BYTES = MAX_MANIFEST_BYTES
 MODEL_SIGNATURE_TYPE = "https://model_signing/signature/v1.0"
 _STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 # What its verifier does not look at unless told to, and then misses where it is listed.

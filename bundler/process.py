@@ -20,6 +20,10 @@ _children: set[subprocess.Popen[bytes]] = set()
 
 MAX_OUTPUT_BYTES = 64 << 20
 _PIECE_BYTES = 64 << 10
+# What a program needs to find its parts, its scratch and its words; no login stands in any of them.
+_PLAIN_VARIABLES = frozenset(
+    {"PATH", "LD_LIBRARY_PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "GOMEMLIMIT"}
+)
 
 
 class Run(Protocol):
@@ -64,9 +68,32 @@ def run(
         ToolFailedError: It ended with a status other than 0, or wrote more than ``limit``.
         ToolTimeoutError: It ran past ``timeout``.
     """
+    return _run(argv, stdin, {**os.environ, **(env or {})}, timeout, limit)
+
+
+def run_alone(
+    argv: Sequence[str],
+    *,
+    stdin: bytes = b"",
+    env: Mapping[str, str] | None = None,
+    timeout: float | None = None,
+    limit: int = MAX_OUTPUT_BYTES,
+) -> str:
+    """Run a program that logs in nowhere, as ``run`` does but with no login in its environment.
+
+    For what works on content of others, such as Helm when it renders a chart: of our environment
+    it gets only what says where programs, home and scratch are, and in which language to speak.
+    """
+    plain = {name: text for name, text in os.environ.items() if name in _PLAIN_VARIABLES}
+    return _run(argv, stdin, {**plain, **(env or {})}, timeout, limit)
+
+
+def _run(
+    argv: Sequence[str], stdin: bytes, env: Mapping[str, str], timeout: float | None, limit: int
+) -> str:
     _logger.debug("running: %s", shlex.join(argv))
     try:
-        done = _finished(argv, stdin, {**os.environ, **(env or {})}, timeout, limit)
+        done = _finished(argv, stdin, env, timeout, limit)
     except FileNotFoundError:
         raise ToolNotFoundError(argv[0]) from None
     except subprocess.TimeoutExpired as error:

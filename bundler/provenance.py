@@ -8,15 +8,14 @@ from urllib.parse import quote
 from bundler.digest import Digest
 from bundler.errors import MalformedError
 from bundler.jsontext import write_json
-from bundler.manifest import FORMAT_VERSION, Chart, Checkpoint, Image, Manifest
+from bundler.manifest import FORMAT_VERSION, MAX_ARCHIVES, Chart, Checkpoint, Image, Manifest
 
 _STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PROVENANCE_TYPE = "https://slsa.dev/provenance/v1"
 # A package URL: it says what built, and names no host. FORMAT.md, "Provenance", explains both.
 _BUILDER = "pkg:generic/airgap-llm-bundle"
 _BUILD_TYPE = f"{_BUILDER}#release/v{FORMAT_VERSION}"
-# Source: sigstore-go, pkg/verify: it refuses statements with more than 1024 subjects.
-_MAX_SUBJECTS = 1023
+_MAX_SUBJECTS = MAX_ARCHIVES + 1
 # What may stand in a URI without a percent sign. Source: RFC 3986, sections 2.2 and 2.3.
 _URI_CHARACTERS = ":/?#[]@!$&'()*+,;=~"
 

@@ -26,6 +26,8 @@ class ImageReceipt:
         bytes_sent, bytes_mounted, bytes_there: Of its configs and layers, how much was sent, taken
             by the registry from another repository, there already; receipts of earlier versions
             do not say.
+        bytes_sent_again: Of ``bytes_sent``, what another repository had and the registry did not
+            mount; receipts of earlier versions do not say.
     """
 
     tag: ImageTag
@@ -36,6 +38,7 @@ class ImageReceipt:
     bytes_sent: int = 0
     bytes_mounted: int = 0
     bytes_there: int = 0
+    bytes_sent_again: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +65,23 @@ class ChartReceipt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrustReceipt:
+    """By what a release was judged; keys by the sha256 of their SubjectPublicKeyInfo.
+
+    Attributes:
+        version: Of the trust file; 0 where a person gave keys.
+        threshold: How many of ``keys`` must have signed.
+        keys: Whose signatures count.
+        signed: Which of them signed.
+    """
+
+    version: int
+    threshold: int
+    keys: tuple[Digest, ...]
+    signed: tuple[Digest, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
     """What one run of publish did.
 
@@ -70,11 +90,14 @@ class Receipt:
         manifest: Digest of its manifest.
         sequence: Its place among the vendor's releases.
         signatures: ``key8`` of each key that vouched for it.
+        trust: Who they are, and by what they were trusted; receipts of earlier versions do not say.
         time: UTC seconds at which the run began.
         tool: Version of the command.
         bucket: Where objects went, as an s3:// address.
         store_checks_content: Whether the store itself refuses wrong bytes; else what was sent was
             read back. None where no checkpoint was sent or marked: then the store was not asked.
+        images_read_back: Whether every blob of ``images`` was read at the registry, and hashed;
+            receipts of earlier versions do not say. Else its size was asked for.
         allowances: What was allowed by name although it is stale, with the reason.
         done: Each step that was carried out, in words.
         chart: None where the run was not about the chart: it says nothing of what is deployed.
@@ -91,6 +114,8 @@ class Receipt:
     images: tuple[ImageReceipt, ...]
     objects: tuple[ObjectReceipt, ...]
     chart: ChartReceipt | None
+    trust: TrustReceipt | None = None
+    images_read_back: bool = False
     allowances: tuple[str, ...] = ()
     done: tuple[str, ...] = ()
 
@@ -122,12 +147,14 @@ def encode_receipt(receipt: Receipt) -> bytes:
             "tool": receipt.tool,
             "bucket": receipt.bucket,
             "images": [_from_image(image) for image in receipt.images],
+            "imagesReadBack": receipt.images_read_back,
             "objects": [_from_object(item) for item in receipt.objects],
             "allowances": list(receipt.allowances),
             "done": list(receipt.done),
         }
         | _unless_none("storeChecksContent", receipt.store_checks_content)
         | _unless_none("chart", receipt.chart and _from_chart(receipt.chart))
+        | _unless_none("trust", receipt.trust and _from_trust(receipt.trust))
     )
 
 
@@ -152,8 +179,10 @@ def decode_receipt(content: bytes, *, name: str) -> Receipt:
                 table.flag("storeChecksContent") if "storeChecksContent" in table else None
             ),
             images=tuple(map(_to_image, table.tables("images"))),
+            images_read_back="imagesReadBack" in table and table.flag("imagesReadBack"),
             objects=tuple(map(_to_object, table.tables("objects"))),
             chart=_to_chart(table.table("chart")) if "chart" in table else None,
+            trust=_to_trust(table.table("trust")) if "trust" in table else None,
             allowances=table.texts("allowances"),
             done=table.texts("done"),
         )
@@ -175,6 +204,7 @@ def _from_image(image: ImageReceipt) -> dict[str, object]:
         "bytesSent": image.bytes_sent,
         "bytesMounted": image.bytes_mounted,
         "bytesThere": image.bytes_there,
+        "bytesSentAgain": image.bytes_sent_again,
     }
 
 
@@ -188,6 +218,7 @@ def _to_image(table: Table) -> ImageReceipt:
         bytes_sent=table.integer("bytesSent", 0, MAX_INTEGER, 0),
         bytes_mounted=table.integer("bytesMounted", 0, MAX_INTEGER, 0),
         bytes_there=table.integer("bytesThere", 0, MAX_INTEGER, 0),
+        bytes_sent_again=table.integer("bytesSentAgain", 0, MAX_INTEGER, 0),
     )
 
 
@@ -230,4 +261,22 @@ def _to_chart(table: Table) -> ChartReceipt:
         revision=table.integer("revision", 0, MAX_INTEGER),
         values_digest=table.parse("valuesSha256", Digest),
         changed=table.flag("changed"),
+    )
+
+
+def _from_trust(trust: TrustReceipt) -> dict[str, object]:
+    return {
+        "version": trust.version,
+        "threshold": trust.threshold,
+        "keys": [key.hex for key in trust.keys],
+        "signed": [key.hex for key in trust.signed],
+    }
+
+
+def _to_trust(table: Table) -> TrustReceipt:
+    return TrustReceipt(
+        version=table.integer("version", 0, MAX_INTEGER),
+        threshold=table.integer("threshold", 1, MAX_INTEGER),
+        keys=table.explain(lambda: tuple(map(Digest, table.texts("keys"))), "keys"),
+        signed=table.explain(lambda: tuple(map(Digest, table.texts("signed"))), "signed"),
     )

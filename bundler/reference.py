@@ -175,8 +175,13 @@ def ecr_host(text: str) -> EcrHost | None:
     return EcrHost(account, region, suffix, fips=fips is not None, dual_stack=dual_stack)
 
 
+def is_shown(char: str) -> bool:
+    """Say whether a character is shown as itself: it breaks no line, hides and reorders nothing."""
+    return char == " " or unicodedata.category(char)[0] not in "CZ"
+
+
 def relative_path(text: str) -> str:
-    """Check a path below a root: POSIX, NFC, no ``.`` or ``..``, no control character.
+    """Check a path below a root: POSIX, NFC, no ``.`` or ``..``, all of it ``is_shown``.
 
     Raises:
         ValueError: It could leave the root, or be read as another path somewhere.
@@ -185,8 +190,10 @@ def relative_path(text: str) -> str:
         raise ValueError(f"path is empty or over {_MAX_PATH_BYTES} bytes: {text[:80]!r}")
     if any(part in {"", ".", ".."} for part in text.split("/")):
         raise ValueError(f"path is absolute, climbs or is not normal: {text[:200]!r}")
-    if "\\" in text or any(unicodedata.category(char)[0] == "C" for char in text):
-        raise ValueError(f"path has a backslash or a control character: {text[:200]!r}")
+    if "\\" in text or not all(map(is_shown, text)):
+        raise ValueError(
+            f"path has a backslash, a control character or an unusual space: {text[:200]!r}"
+        )
     if unicodedata.normalize("NFC", text) != text:
         raise ValueError(f"path is not in Unicode normal form C: {text[:200]!r}")
     return text

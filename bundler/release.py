@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,26 +12,21 @@ from pathlib import Path
 
 from bundler.archive.volumes import Place
 from bundler.digest import Digest
-from bundler.errors import (
-    ContentError,
-    MalformedError,
-    NotFoundError,
-    UntrustedError,
-    printable,
-)
+from bundler.errors import ContentError, MalformedError, NotFoundError, UntrustedError, printable
 from bundler.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
 from bundler.manifest_codec import decode_manifest
 from bundler.release_files import ReleaseDirectory, ReleaseFiles, files_at, shown
 from bundler.signing.keys import PublicKey
 from bundler.signing.quorum import Quorum, Tally
 from bundler.sums import MAX_SUMS_BYTES, SUMS_NAME, read_release_sums
-from bundler.trust import TRUST_FOLDER, Trust, catch_up, is_trust_path, root_name
+from bundler.trust import TRUST_FOLDER, Trust, catch_up, is_trust_path
 
 # An ECDSA signature on P-256 is at most 72 bytes of DER.
 MAX_SIGNATURE_BYTES = 1 << 10
 _MAX_SIGNATURES = 64
 _MAX_NAMED = 3
 _ADDITIVE = (f"{SUMS_NAME}.*.sig", "*.sigstore.json", "*.oms.json", "VOLUMES.json")
+_SIGNATURE_NAME = re.compile(rf"{re.escape(SUMS_NAME)}\.[0-9a-f]{{8}}\.sig")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +44,7 @@ class TrustedRelease:
         signers: Each distinct key that signed, sorted by its ``key8``.
         signature_files: A signature of each that was verified, by the name that it should have.
         trust: What it was judged by; the newer trust file that it brought, where it did.
+        carried: All that travels with it, by path; None until ``carry_along`` has read it.
     """
 
     files: ReleaseFiles
@@ -58,6 +55,7 @@ class TrustedRelease:
     signers: tuple[PublicKey, ...]
     signature_files: Mapping[str, bytes]
     trust: Trust
+    carried: Mapping[str, bytes] | None = None
 
     @property
     def directory(self) -> Path:
@@ -88,13 +86,6 @@ class TrustedRelease:
             )
         return place
 
-    @property
-    def trust_files(self) -> dict[str, bytes]:
-        """The newer versions of the trust file that it brought and that were proven, by path."""
-        return {
-            f"{TRUST_FOLDER}/{root_name(root.version)}": root.content for root in self.trust.newer
-        }
-
     def is_signature(self, name: str, content: bytes) -> bool:
         """Say whether a file of this name and content is a signature by one of these keys."""
         return any(
@@ -106,6 +97,11 @@ class TrustedRelease:
 def signature_name(key8: str) -> str:
     """Name the file that holds a key's signature."""
     return f"{SUMS_NAME}.{key8}.sig"
+
+
+def is_signature_name(name: str) -> bool:
+    """Say whether a file is called as a key's signature is."""
+    return _SIGNATURE_NAME.fullmatch(name) is not None
 
 
 def is_additive(name: str, *, directory: bool) -> bool:

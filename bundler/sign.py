@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from bundler.added_files import AddedFile, added_files
 from bundler.archive.files import atomic_write_bytes, read_limited
 from bundler.digest import Digest
 from bundler.errors import CheckError, ConflictError, MalformedError
 from bundler.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
-from bundler.model_signature import (
-    MAX_MODEL_SIGNATURE_BYTES,
-    model_signature_name,
-    model_statement,
-)
-from bundler.provenance import provenance_name, provenance_statement
 from bundler.release import (
     MAX_SIGNATURE_BYTES,
     read_agreed,
@@ -28,11 +22,8 @@ from bundler.release_files import shown
 from bundler.signing.keys import PublicKey, new_key_pair, read_public_key
 from bundler.signing.signers import Signer
 from bundler.signing.sigstore_bundle import (
-    MAX_BUNDLE_BYTES,
     attestation_bundle,
     message_bundle,
-    message_bundle_name,
-    read_attestation_bundle,
     read_message_bundle,
 )
 
@@ -52,15 +43,6 @@ class UnsignedRelease:
     sums_bytes: bytes
     sums: Mapping[str, Digest]
     manifest: Manifest
-
-
-@dataclass(frozen=True, slots=True)
-class _Statement:
-    """An in-toto statement that is signed beside SHA256SUMS; ``limit`` is its file's, in bytes."""
-
-    name: str
-    content: bytes
-    limit: int
 
 
 def create_keys(private_path: Path, public_path: Path, passphrase: bytes | None) -> PublicKey:
@@ -115,7 +97,8 @@ def add_signatures(release: UnsignedRelease, signer: Signer) -> tuple[Path, ...]
     Several may sign, on machines of their own, each with a copy of the two small files. All
     signatures are made and verified before the first is written, and the one that counts is
     written last: a run that was killed leaves no release that looks signed, and the next one
-    writes what is missing.
+    writes what is missing. A statement about this release that the key signed before stays, also
+    where another version of this program would say more in it, or less.
 
     Returns:
         The key's files: Sigstore bundle, provenance, one signature a checkpoint, and in the end
@@ -127,29 +110,19 @@ def add_signatures(release: UnsignedRelease, signer: Signer) -> tuple[Path, ...]
         BundleError: The key cannot be used.
     """
     public = signer.public
-    statements = tuple(_statements(release.manifest, release.sums, public.key8))
-    signature = _existing_signature(release, public) or _sign(signer, release.sums_bytes)
-    bundle = message_bundle(public, Digest.of(release.sums_bytes), signature)
-    made = {message_bundle_name(public.key8): bundle}
-    for statement in statements:
-        path = release.directory / statement.name
-        if not _is_there(path, public, statement):
-            made[path.name] = attestation_bundle(public, statement.content, signer.sign)
+    message, *attested = added_files(release.manifest, release.sums, public.key8)
+    signature = _existing_signature(release, public, message) or _sign(signer, release.sums_bytes)
+    made = {message.name: message_bundle(public, Digest.of(release.sums_bytes), signature)}
+    for added in attested:
+        if added.statement and _existing(release, public, added) is None:
+            made[added.name] = attestation_bundle(public, added.statement(), signer.sign)
     made[signature_name(public.key8)] = signature
     for name, content in made.items():
         path = release.directory / name
         if not os.path.lexists(path):
             atomic_write_bytes(path, content)
-    names = [message_bundle_name(public.key8), *(statement.name for statement in statements)]
-    return tuple(release.directory / name for name in (*names, signature_name(public.key8)))
-
-
-def _statements(manifest: Manifest, sums: Mapping[str, Digest], key8: str) -> Iterator[_Statement]:
-    provenance = provenance_statement(manifest, sums)
-    yield _Statement(provenance_name(key8), provenance, MAX_BUNDLE_BYTES)
-    for checkpoint in manifest.checkpoints:
-        name, content = model_signature_name(checkpoint, key8), model_statement(checkpoint)
-        yield _Statement(name, content, MAX_MODEL_SIGNATURE_BYTES)
+    names = (message.name, *(added.name for added in attested), signature_name(public.key8))
+    return tuple(release.directory / name for name in names)
 
 
 def _sign(signer: Signer, content: bytes) -> bytes:
@@ -162,44 +135,31 @@ def _sign(signer: Signer, content: bytes) -> bytes:
     return signature
 
 
-def _existing_signature(release: UnsignedRelease, public: PublicKey) -> bytes | None:
+def _existing_signature(
+    release: UnsignedRelease, public: PublicKey, message: AddedFile
+) -> bytes | None:
     """Give the signature of SHA256SUMS that is there already, so that both its files have one."""
-    found = None
-    path = release.directory / message_bundle_name(public.key8)
-    if os.path.lexists(path):
-        content = read_limited(path, limit=MAX_BUNDLE_BYTES)
-        with _taken_if_malformed(path):
-            bundle = read_message_bundle(content, shown(path))
-        if not bundle.holds(public, release.sums_bytes):
-            raise _another(path)
-        found = bundle.signature
+    wrapped = _existing(release, public, message)
     path = release.directory / signature_name(public.key8)
     if os.path.lexists(path):
         found = read_limited(path, limit=MAX_SIGNATURE_BYTES)
         if not public.verify(found, release.sums_bytes):
             raise _another(path)
-    return found
+        return found
+    return read_message_bundle(wrapped, message.name).signature if wrapped is not None else None
 
 
-def _is_there(path: Path, public: PublicKey, statement: _Statement) -> bool:
-    """Say whether a statement was signed already; raises ConflictError where another was."""
+def _existing(release: UnsignedRelease, public: PublicKey, added: AddedFile) -> bytes | None:
+    """Give an added file of this key that is there already; ConflictError where another is."""
+    path = release.directory / added.name
     if not os.path.lexists(path):
-        return False
-    content = read_limited(path, limit=statement.limit)
-    with _taken_if_malformed(path):
-        bundle = read_attestation_bundle(content, shown(path), limit=statement.limit)
-    if bundle.statement != statement.content or not bundle.holds(public):
-        raise _another(path)
-    return True
-
-
-@contextmanager
-def _taken_if_malformed(path: Path) -> Iterator[None]:
-    """Take what is no signature at all for what it is: a name that is taken."""
+        return None
+    content = read_limited(path, limit=added.limit())
     try:
-        yield
+        added.check(public, release.sums_bytes, content, shown(path))
     except MalformedError as error:
         raise _another(path) from error
+    return content
 
 
 def _another(path: Path) -> ConflictError:

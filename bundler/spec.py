@@ -11,12 +11,13 @@ from pathlib import PurePosixPath
 from bundler.document import Document, Table, utc_time
 from bundler.image_reference import NamedImage
 from bundler.jsontext import MAX_INTEGER
-from bundler.manifest import MODEL_TYPES, Model, Release, require_unique
+from bundler.manifest import MAX_ARCHIVES, MODEL_TYPES, Model, Release, require_unique
 from bundler.reference import ImageTag, file_name, relative_path
 from bundler.source import FetchOptions, Source, local_path, parse_source, read_fetch_options
 from bundler.spec_charts import ThirdPartyChart, read_third_party_chart
 
 SPEC_FORMAT = 1
+_MAX_CHECKPOINTS = MAX_ARCHIVES - 1
 _NUMBERS = re.compile(r"v?([0-9]+)\.([0-9]+)(?:\.([0-9]+))?((?:[-+][0-9A-Za-z.+-]+)?)")
 # Source: Semantic Versioning 2.0.0, the expression of its FAQ.
 _SEMVER = re.compile(
@@ -140,6 +141,12 @@ def read_spec(document: Document) -> Spec:
     table.explain(lambda: require_unique("image", (image.tag.name for image in images)))
     charts = tuple(map(read_third_party_chart, lists["charts"]))
     chart = _read_chart(fields["chart"], release)
+    if len(lists["checkpoints"]) > _MAX_CHECKPOINTS:
+        table.refuse(
+            "checkpoints",
+            f"expected at most {_MAX_CHECKPOINTS}, got {len(lists['checkpoints'])}: no release of "
+            f"more than {MAX_ARCHIVES} archives, the bundle among them, can be signed",
+        )
     checkpoints = tuple(map(_read_checkpoint, lists["checkpoints"]))
     names = {checkpoint.name for checkpoint in checkpoints}
     models = tuple(_read_model(key, model, names) for key, model in model_tables)

@@ -47,9 +47,18 @@ class Attacher:
         return self.put(content, OCI_MANIFEST, f"sha256-{subject.hex}{suffix}")
 
     def referrer(
-        self, subject: Digest, text: str, kind: str = SBOM, *, config: Json | None = None
+        self,
+        subject: Digest,
+        text: str,
+        kind: str = SBOM,
+        *,
+        config: Json | None = None,
+        about: tuple[str, int] = (OCI_MANIFEST, 1234),
     ) -> Digest:
-        """Put a manifest that names its subject; with a config it is an image."""
+        """Put a manifest that names its subject, ``about`` with its media type and size.
+
+        With a config it is an image.
+        """
         content = {
             "schemaVersion": 2,
             "mediaType": OCI_MANIFEST,
@@ -58,7 +67,7 @@ class Attacher:
                 json.dumps(config or {}).encode(), OCI_CONFIG if config else EMPTY
             ),
             "layers": [self._blob(text.encode(), kind)],
-            "subject": {"mediaType": OCI_MANIFEST, "digest": str(subject), "size": 1234},
+            "subject": {"mediaType": about[0], "digest": str(subject), "size": about[1]},
             "annotations": {"org.example.text": text},
         }
         return self.put(content, OCI_MANIFEST)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.rehearsal.errors import RehearsalError
+from tests import go_modules
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +69,14 @@ def chart_archive(chart: GoChart) -> Path:
     Raises:
         RehearsalError: There is no Go or Helm here, or the module is not to be had.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "bundle-rehearsal")
+    cache = go_modules.cache()
     final = cache / f"chart-{chart.name}"
     if not final.is_dir():
         scratch = cache / f".{final.name}.{os.getpid()}"
         scratch.mkdir(parents=True)
         try:
-            directory = _module(chart, scratch)
-            _run(["helm", "package", str(directory / chart.path), "-d", str(scratch / "archive")])
+            place = go_modules.fetch(chart.module, chart.sum, scratch) / chart.path
+            go_modules.run(["helm", "package", str(place), "-d", str(scratch / "archive")])
             (scratch / "archive").rename(final)
         except OSError:  # another process was quicker
             if not final.is_dir():
@@ -87,39 +85,3 @@ def chart_archive(chart: GoChart) -> Path:
             shutil.rmtree(scratch, ignore_errors=True)
     [archive] = final.glob("*.tgz")
     return archive
-
-
-def _module(chart: GoChart, scratch: Path) -> Path:
-    settings = {
-        "GOMODCACHE": str(scratch / "modules"),
-        "GOCACHE": str(scratch / "build"),
-        "GOFLAGS": "-modcacherw",
-        "GOTOOLCHAIN": "local",
-        "GOWORK": "off",
-    }
-    command = [_go(), "mod", "download", "-json", chart.module]
-    told = json.loads(_run(command, settings))
-    if told["Sum"] != chart.sum:
-        raise RehearsalError(f"{chart.module}: expected {chart.sum}, got {told['Sum']}")
-    return Path(told["Dir"])
-
-
-def _go() -> str:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "bundle-rehearsal")
-    for go in (shutil.which("go"), "/usr/local/go/bin/go", *cache.glob("go-*/go/bin/go")):
-        if go and Path(go).is_file():
-            return str(go)
-    raise RehearsalError("Go: not installed; run python -m tests.rehearsal build")
-
-
-def _run(command: list[str], settings: dict[str, str] | None = None) -> str:
-    try:
-        done = subprocess.run(
-            command, env=os.environ | (settings or {}), capture_output=True, text=True, check=True
-        )
-    except FileNotFoundError:
-        raise RehearsalError(f"{command[0]}: not installed") from None
-    except subprocess.CalledProcessError as error:
-        told = (error.stderr or error.stdout).strip()
-        raise RehearsalError(f"{command[0]}: {told[-500:]}") from None
-    return done.stdout

@@ -40,6 +40,8 @@ class Recipe:
         sequence: Its sequence; the version follows from it.
         expires: UTC seconds, or None.
         image_seed: Another number gives other images under the same tags.
+        more_images: Images that our chart does not name.
+        shared: What a layer that all images have holds; empty for no such layer.
         signed: Whether something like a signature of the first image is with them.
         checkpoints: Files of each checkpoint, by its name.
         models: Checkpoint of each model, by its key.
@@ -48,6 +50,8 @@ class Recipe:
     sequence: int = 1
     expires: str | None = None
     image_seed: int = 0
+    more_images: Sequence[str] = ()
+    shared: bytes = b""
     signed: bool = False
     checkpoints: Mapping[str, Files]
     models: Mapping[str, str]
@@ -83,7 +87,7 @@ def make_publishable(directory: Path, recipe: Recipe = SMALL) -> TrustedRelease:
         created="2026-11-01T00:00:00Z",
         expires=recipe.expires,
     )
-    images = [_image(scratch, name, recipe.image_seed) for name in _IMAGES.values()]
+    images = [_image(scratch, name, recipe) for name in (*_IMAGES.values(), *recipe.more_images)]
     if recipe.signed:
         images.insert(1, sign_image(scratch / "signature", images[0][0]))
     chart = _chart(recipe.version)
@@ -152,11 +156,16 @@ def _bundle(
     )
 
 
-def _image(scratch: Path, name: str, seed: int) -> tuple[Image, Path]:
-    content = f"{name} {seed}\n".encode()
-    layer = tar.header("hello", size=len(content), mtime=MTIME)
-    layer += content + tar.padding(len(content)) + tar.END
+def _image(scratch: Path, name: str, recipe: Recipe) -> tuple[Image, Path]:
+    layers = [_layer(f"{name} {recipe.image_seed}\n".encode())]
+    layers += [_layer(recipe.shared)] if recipe.shared else []
     maker, archive = LayoutMaker(scratch / name), scratch / f"{name}.tar"
-    diffs = {"type": "layers", "diff_ids": [str(Digest.of(layer))]}
-    top = maker.manifest([maker.blob(layer, _LAYER_TYPE)], maker.config(rootfs=diffs))
+    diffs = {"type": "layers", "diff_ids": [str(Digest.of(layer)) for layer in layers]}
+    blobs = [maker.blob(layer, _LAYER_TYPE) for layer in layers]
+    top = maker.manifest(blobs, maker.config(rootfs=diffs))
     return pack(maker, ImageTag(name, "1.0.0"), top, archive, mtime=MTIME), archive
+
+
+def _layer(content: bytes) -> bytes:
+    layer = tar.header("hello", size=len(content), mtime=MTIME)
+    return layer + content + tar.padding(len(content)) + tar.END

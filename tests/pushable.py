@@ -51,6 +51,7 @@ def make_pushable(
     *,
     signed: str | None = None,
     platforms: int = 1,
+    more: Sequence[Entry] = (),
 ) -> Pushable:
     """Write a bundle.
 
@@ -59,6 +60,7 @@ def make_pushable(
         images: Layers of each image, by its name and tag.
         signed: The image that another one, in the same repository, is a signature of.
         platforms: With more than one, each image is an index, and has the layers for each.
+        more: What else lies in the bundle.
     """
     directory.mkdir()
     scratch = directory.with_name(f"{directory.name}.scratch")
@@ -69,7 +71,7 @@ def make_pushable(
     if signed is not None:
         subject = next(image for image, _ in made if str(image.tag) == signed)
         made.append(sign_image(scratch / "signature", subject))
-    entries = [Entry(image.tag.archive_path, archive) for image, archive in made]
+    entries = [*more, *(Entry(image.tag.archive_path, archive) for image, archive in made)]
     bundle = write_bundle(
         directory / f"{ROOT}.tar.gz",
         root=ROOT,

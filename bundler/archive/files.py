@@ -169,6 +169,19 @@ def read_limited(path: Path, *, limit: int) -> bytes:
         return content
 
 
+def read_given(path: Path, *, limit: int) -> bytes:
+    """Read a small file that a person named; that it is a link or a pipe is theirs to choose.
+
+    Raises:
+        MalformedError: It has more than ``limit`` bytes.
+    """
+    with path.open("rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise MalformedError(f"{printable(str(path))}: expected at most {limit} bytes, got more")
+    return content
+
+
 def cut_short(path: Path, expected: int, got: int) -> ContentError:
     """Say that a file ended before the bytes that it should hold."""
     return ContentError(

@@ -10,16 +10,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NoReturn
 
-from bundler.archive.ustar import BLOCK as BLOCK
 from bundler.archive.ustar import (
-    DIRECTORY,
-    FILE,
     MAX_PAX_BYTES,
     OCTAL_LIMIT,
-    PAX,
-    Fields,
     read_block,
-    read_records,
     shortened_name,
     split_name,
     write_block,
@@ -28,6 +22,8 @@ from bundler.archive.ustar import (
 from bundler.errors import MalformedError, printable
 from bundler.manifest import require_unique
 from bundler.reference import folded, relative_path
+from bundler.tar_header import BLOCK as BLOCK
+from bundler.tar_header import DIRECTORY, FILE, PAX, Extended, Header
 
 END = bytes(2 * BLOCK)
 MAX_MEMBERS = 1_000_000
@@ -184,30 +180,31 @@ class _Walk:
         return member
 
     def _member(self, block: bytes) -> tuple[Member, bytes]:
-        taken = block
-        fields = read_block(block)
-        records: dict[str, str] = {}
-        if fields.kind == PAX:
-            if fields.size > MAX_PAX_BYTES:
-                raise ValueError(f"PAX header of {fields.size} bytes, expected {MAX_PAX_BYTES}")
-            body = self._take(fields.size + -fields.size % BLOCK)
-            records = read_records(body[: fields.size])
+        taken, extended = block, Extended()
+        found = read_block(block)
+        if found.kind == PAX:
+            if found.size > MAX_PAX_BYTES:
+                raise ValueError(f"PAX header of {found.size} bytes, expected {MAX_PAX_BYTES}")
+            body = self._take(found.size + -found.size % BLOCK)
+            extended.add(PAX, body[: found.size])
+            if others := extended.records.keys() - {b"path", b"size"}:
+                raise ValueError(f"expected a PAX path or size, got {min(others)[:80]!r}")
             block = self._take(BLOCK)
             taken += body + block
-            fields = read_block(block)
+            found = read_block(block)
         if self._mtime is None:
-            self._mtime = fields.mtime
-        return self._from_fields(fields, records), taken
+            self._mtime = found.mtime
+        return self._described(found, extended), taken
 
-    def _from_fields(self, fields: Fields, records: dict[str, str]) -> Member:
-        path = records.get("path", fields.path)
-        directory = fields.kind == DIRECTORY
+    def _described(self, found: Header, extended: Extended) -> Member:
+        path = extended.records.get(b"path", found.path).decode("utf-8", "replace")
+        directory = found.kind == DIRECTORY
         return Member(
             path=path.removesuffix("/") if directory else path,
-            size=int(records.get("size", fields.size)),
+            size=extended.size_of(found),
             offset=self._offset,
             directory=directory,
-            executable=not directory and fields.mode == _EXECUTABLE_MODE,
+            executable=not directory and found.mode == _EXECUTABLE_MODE,
         )
 
     def _check_spelling(self, member: Member, taken: bytes) -> None:

@@ -73,6 +73,7 @@ class PinnedImage:
             source_digest=self.source_digest,
             digest=digest,
             attached=tuple(item.locked for item in self.attached) if spec.fetch.attached else None,
+            converted_from=self.taken if self.taken != digest else None,
         )
 
 
@@ -225,8 +226,7 @@ def _fetch(
     tag = image.spec.tag
     layout_dir, archive = scratch / f"layout-{tag.name}", scratch / Path(tag.archive_path).name
     layout = fetch_layout(image, images, layout_dir)
-    if layout.digest != image.taken:
-        emit(Noted(f"{tag}: converted to OCI: {image.taken} is now {layout.digest}"))
+    tell_converted(image, layout.digest, emit)
     write_oci_archive(layout_dir, layout, tag, archive, mtime=mtime)
     with blaming(layout_dir):
         shutil.rmtree(layout_dir)
@@ -239,6 +239,12 @@ def _fetch(
         blobs=layout.blobs,
     )
     return fetched, archive
+
+
+def tell_converted(image: PinnedImage, digest: Digest, emit: Emit) -> None:
+    """Tell that an image has another digest in the bundle, if it has."""
+    if digest != image.taken:
+        emit(Noted(f"{image.spec.tag}: converted to OCI: {image.taken} is now {digest}"))
 
 
 def fetch_layout(image: PinnedImage, images: ImageSource, layout_dir: Path) -> Layout:

@@ -10,7 +10,7 @@ from bundler.archive.room import require_room
 from bundler.build.cache import BuildCache, locked_files
 from bundler.build.chart import chart_digest, preset_chart
 from bundler.build.checkpoint_lock import lock_checkpoint
-from bundler.build.images import PinnedImage, fetch_layout, pin_images
+from bundler.build.images import PinnedImage, fetch_layout, pin_images, tell_converted
 from bundler.build.protocols import ImageSource
 from bundler.build.sources import Sources, read_sources
 from bundler.build.third_party import FoundChart, find_charts, locked_charts, with_found_images
@@ -143,5 +143,6 @@ def _locked_image(
             )
             layout = Path(directory, "layout")
             digest = fetch_layout(image, images, layout).digest
+        tell_converted(image, digest, emit)
         emit(Finished(str(image.spec.tag)))
     return image.locked(digest)

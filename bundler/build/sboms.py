@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -20,11 +22,20 @@ from bundler.inventory.cyclonedx import (
     image_sbom,
     sbom_path,
 )
+from bundler.inventory.effort import BUILD_FACTOR, too_much
 from bundler.inventory.image import ImageInventory, KnownLayers, take_inventory
 from bundler.inventory.record import decode_inventory, encode_inventory, inventory_key
 from bundler.manifest import Chart, Checkpoint, Image, Release
 
 _SCRIPTS = "scripts/"
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The SBOM of an image, and what it took to make it."""
+
+    sbom: Sbom
+    spent: Mapping[str, int]
 
 
 class SbomMaker:
@@ -52,12 +63,13 @@ class SbomMaker:
         self._emit = emit
         self._known = KnownLayers()
         self._pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
-        self._sboms: dict[Image, Future[Sbom]] = {}
+        self._found: dict[Image, Future[_Found]] = {}
 
     def __enter__(self) -> Self:
         for image, archive in self._images:
             if image.subject is None:
-                self._sboms[image] = self._pool.submit(self._look, image, archive)
+                before = tuple(self._found.values())
+                self._found[image] = self._pool.submit(self._look, image, archive, before)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -78,7 +90,7 @@ class SbomMaker:
             ContentError, MalformedError: An archive is not what was written.
             WorldError: It cannot be read.
         """
-        sboms = {image: sbom.result() for image, sbom in self._sboms.items()}
+        sboms = dict(self._within_limits())
         parts = BundleParts(
             images=[(image, sboms.get(image)) for image, _ in self._images],
             charts=charts,
@@ -94,8 +106,32 @@ class SbomMaker:
             *(Entry(sbom_path(image.tag), sbom.content) for image, sbom in sboms.items()),
         ]
 
-    def _look(self, image: Image, archive: Path) -> Sbom:
-        return image_sbom(self._inventory(image, archive), self._release)
+    def _within_limits(self) -> Iterator[tuple[Image, Sbom]]:
+        """Count what images took in their order: whichever was done first, the SBOMs are the same.
+
+        The one that goes beyond the limits still counts, and none behind it does.
+        """
+        spent = Counter[str]()
+        for image, future in self._found.items():
+            found = future.result()
+            reason = too_much(spent, BUILD_FACTOR)
+            yield image, self._untouched(image, reason) if reason else found.sbom
+            spent.update(found.spent)
+
+    def _untouched(self, image: Image, reason: str) -> Sbom:
+        told = f"this image: {reason} in the images before it"
+        return image_sbom(ImageInventory(image=image, platforms=(), untouched=told), self._release)
+
+    def _look(self, image: Image, archive: Path, before: Sequence[Future[_Found]]) -> _Found:
+        """Look into an image, unless those before it that are done took all that a build may."""
+        spent = Counter[str]()
+        for one in before:
+            if one.done() and not one.cancelled() and one.exception() is None:
+                spent.update(one.result().spent)
+        if reason := too_much(spent, BUILD_FACTOR):
+            return _Found(self._untouched(image, reason), {})
+        inventory = self._inventory(image, archive)
+        return _Found(image_sbom(inventory, self._release), inventory.spent)
 
     def _inventory(self, image: Image, archive: Path) -> ImageInventory:
         records, key = self._records, inventory_key(image)

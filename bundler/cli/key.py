@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from bundler.archive.files import read_given
 from bundler.cli.options import json_option, print_json, read_passphrase
 from bundler.cli.signer_options import (
     identity_dict,
@@ -18,13 +19,13 @@ from bundler.cli.signer_options import (
 from bundler.errors import printable
 from bundler.signing.key_uri import FileKey, KeyUri
 from bundler.signing.keys import (
+    MAX_KEY_BYTES,
     PublicKey,
     is_private,
     needs_passphrase,
     read_private_key,
     read_public_key,
 )
-from bundler.signing.signers import read_key_file
 
 
 @click.group()
@@ -69,7 +70,7 @@ def _read_file(
     path: Path, passphrase_file: Path | None, passphrase_fd: int | None
 ) -> tuple[PublicKey, str]:
     """Read either half of a key, from a file that may be a pipe; and how openssl reads it."""
-    pem, name = read_key_file(path), printable(str(path))
+    pem, name = read_given(path, limit=MAX_KEY_BYTES), printable(str(path))
     if not is_private(pem):
         return read_public_key(pem, name=name), openssl_line(path)
     passphrase = None

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import click
 
-from bundler.cli.options import (
-    NEW_PATH,
-    json_option,
+from bundler.cli.options import NEW_PATH, json_option, print_json, read_passphrase
+from bundler.cli.signer_options import (
+    identity_dict,
+    identity_lines,
+    openssl_line,
     passphrase_options,
-    print_json,
-    read_passphrase,
 )
-from bundler.cli.signer_options import identity_dict, identity_lines, openssl_line
 from bundler.sign import create_keys
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from typing import Any
 
 import click
 
-from bundler.cli.options import read_given
+from bundler.added_files import carry_along
+from bundler.archive.files import read_given
 from bundler.cli.plainly import tell_note
 from bundler.cli.registry import open_target_registry
 from bundler.cli.source_options import require_path
@@ -21,6 +21,7 @@ from bundler.publish.destination import Destination
 from bundler.publish.layout import lay_out
 from bundler.publish.only import EVERYTHING, Only
 from bundler.publish.pointer import Allowances
+from bundler.publish.scratch import scratch_directory
 from bundler.publish.secrets import WantedSecret, read_secrets
 from bundler.release import TrustedRelease, open_release
 from bundler.release_files import ReleaseFiles
@@ -113,14 +114,15 @@ def open_publication(
     trusted = open_release(release, trust, elsewhere=volumes)
     if trusted.trust.news:
         tell_note(trusted.trust.news)
+    trusted = carry_along(trusted, tell_note)
     target = load_target(target_file)
     only.checkpoints(lay_out(trusted.manifest, target))  # a word that is none is told at once
     secrets = read_secrets(target, api_key=api_key) if only.chart else ()
-    with tempfile.TemporaryDirectory(prefix="bundle-") as own:
+    with scratch_directory() as own:
         yield Publication(
             release=trusted,
             target=target,
-            destination=_destination(target, Path(own), login, engine, only),
+            destination=_destination(target, own, login, engine, only),
             secrets=secrets,
         )
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from bundler.archive.files import read_given
 from bundler.errors import MalformedError, printable
 from bundler.reference import plain_text
 
@@ -96,28 +97,6 @@ def parsed(
             raise click.BadParameter(str(error)) from error
 
     return parse
-
-
-def passphrase_options(command: F) -> F:
-    """Add the ways to hand over a passphrase: none of them is an argument."""
-    command = click.option(
-        "--passphrase-fd",
-        type=DESCRIPTOR,
-        metavar="N",
-        help="Read the passphrase from descriptor N.",
-    )(command)
-    return click.option(
-        "--passphrase-file", type=FILE, help="Read the passphrase from the first line of a file."
-    )(command)
-
-
-def read_given(file: Path, *, limit: int) -> bytes:
-    """Read a file that the person named; that it is a link or a pipe is theirs to choose."""
-    with file.open("rb") as stream:
-        content = stream.read(limit + 1)
-    if len(content) > limit:
-        raise MalformedError(f"{printable(str(file))}: expected at most {limit} bytes, got more")
-    return content
 
 
 def read_passphrase(

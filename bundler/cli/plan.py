@@ -145,6 +145,9 @@ def _sums(plan: Plan, then: str) -> Iterator[str]:
         sent = f"{size_text(plan.pending_bytes)} to send"
         if any(_may_be_there_in_part(step) for step in plan.pending):
             sent = f"up to {sent}: parts that an earlier run left there do not go again"
+        if plan.shared_bytes:
+            more = size_text(plan.shared_bytes)
+            sent += f"; {more} more if the registry does not mount what images share"
         yield f"to do: {counted(plan.pending)}; {sent}"
     for state in (State.CONFLICT, State.PRESENT, State.NOT_ASKED):
         if steps := plan.in_state(state):

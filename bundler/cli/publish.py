@@ -159,7 +159,7 @@ def require_go_ahead(
 ) -> None:
     """Show a plan, and ask the person; where nobody can be asked, only ``--yes`` will do."""
     if reads_back:
-        show_plan(plan, err=True, then="nothing to send, and its images are read back")
+        show_plan(plan, err=True, then="nothing to send; its images are read back, with a receipt")
     else:
         show_plan(plan, err=True)
     require_no_conflicts(plan, shown=not as_json)
@@ -184,7 +184,9 @@ def _print_json(plan: Plan, receipt: Receipt | None) -> None:
 
 
 def _tell(receipt: Receipt, target: Target, carrying: _Carrying) -> None:
-    if receipt.chart is None:
+    if receipt.images_read_back and not receipt.done:
+        click.echo(f"{receipt.release}: all is there; its images were read back, and are as signed")
+    elif receipt.chart is None:
         click.echo(f"{receipt.release}: {' '.join(carrying.only.words)} published; no chart yet")
     else:
         click.echo(f"{receipt.release}: published")

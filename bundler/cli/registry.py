@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import click
 
-from bundler.cli.options import read_given
+from bundler.archive.files import read_given
 from bundler.digest import Digest
 from bundler.errors import MalformedError
 from bundler.publish.destination import PushArchive

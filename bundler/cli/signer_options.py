@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from shlex import quote
@@ -31,31 +31,33 @@ def key_uri(_ctx: click.Context, _param: click.Parameter, text: str) -> KeyUri:
     return key
 
 
+def passphrase_options(command: F) -> F:
+    """Add the ways to hand over a passphrase: none of them puts it on the command line."""
+    return _secret_options(command, ("passphrase",), "the passphrase")
+
+
 def secret_options(command: F) -> F:
-    """Add the ways to open a signing key: none of them puts a secret on the command line."""
-    for option in (
-        click.option(
-            "--pkcs11-module",
-            type=FILE,
-            help="Library of the token's maker, for hsm: keys; or PYKCS11LIB.",
-        ),
-        click.option(
-            "--passphrase-fd",
-            "--pin-fd",
-            "passphrase_fd",
-            type=DESCRIPTOR,
-            metavar="N",
-            help="Read the key's passphrase or PIN from descriptor N.",
-        ),
-        click.option(
-            "--passphrase-file",
-            "--pin-file",
-            "passphrase_file",
-            type=FILE,
-            help="Read the key's passphrase or PIN from the first line of a file.",
-        ),
+    """Add the ways to open a signing key, wherever it is kept."""
+    module = click.option(
+        "--pkcs11-module",
+        type=FILE,
+        help="Library of the token's maker, for hsm: keys; or PYKCS11LIB.",
+    )
+    return _secret_options(module(command), ("passphrase", "pin"), "the key's passphrase or PIN")
+
+
+def _secret_options(command: F, words: Sequence[str], what: str) -> F:
+    for name, kind, metavar, where in (
+        ("fd", DESCRIPTOR, "N", "descriptor N"),
+        ("file", FILE, "FILE", "the first line of a file"),
     ):
-        command = option(command)
+        command = click.option(
+            *(f"--{word}-{name}" for word in words),
+            f"passphrase_{name}",
+            type=kind,
+            metavar=metavar,
+            help=f"Read {what} from {where}.",
+        )(command)
     return command
 
 

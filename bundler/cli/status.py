@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
 import click
 
+from bundler.added_files import carry_along
 from bundler.cli.opening import load_target
 from bundler.cli.options import DIRECTORY, json_option, print_json, target_option
 from bundler.cli.plainly import tell_note
@@ -22,6 +22,7 @@ from bundler.describe import Section
 from bundler.errors import CheckError, WorldError, printable
 from bundler.publish.cluster_memory import ClusterMemory
 from bundler.publish.only import Only
+from bundler.publish.scratch import scratch_directory
 from bundler.publish.status import Finding, Standing, Status, Subject
 from bundler.publish.status_survey import Places, Survey, read_current
 from bundler.reference import S3Prefix
@@ -77,13 +78,13 @@ def command(
     where something is missing or different, or a checkpoint holds an object that was not signed.
     """
     target = load_target(target_file)
-    with tempfile.TemporaryDirectory(prefix="bundle-") as own, Watcher() as emit:
-        places = _places(target, Path(own), login)
+    with scratch_directory() as own, Watcher() as emit:
+        places = _places(target, own, login)
         signed = (
             read_current(places, target, trust) if release is None else open_release(release, trust)
         )
         survey = Survey(
-            release=signed,
+            release=carry_along(signed),
             target=target,
             places=places,
             trust=trust,

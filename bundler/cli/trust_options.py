@@ -9,8 +9,9 @@ from typing import TypeVar
 
 import click
 
+from bundler.archive.files import read_given
 from bundler.cli.opening import utc_now
-from bundler.cli.options import FILE, read_given
+from bundler.cli.options import FILE
 from bundler.release_files import shown
 from bundler.signing.keys import MAX_KEY_BYTES, PublicKey, read_public_key
 from bundler.signing.tuf_roots import MAX_ROOT_BYTES, read_root

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from bundler.document import Table
 from bundler.errors import MalformedError, printable
 from bundler.events import Advanced, Emit, ignore, telling
 from bundler.inventory.databases import OS_RELEASE
+from bundler.inventory.effort import LISTED, too_much
 from bundler.inventory.layers import Layers, add_layer
 from bundler.inventory.package import Package, System, Unread, require_few
 from bundler.jsontext import MAX_INTEGER, read_json
@@ -61,12 +63,16 @@ class ImageInventory:
         platforms: Each of its platforms.
         others: Digests of manifests beside them that are for no platform, and were not looked into.
         licence: What the image's own label says; empty where it says nothing.
+        spent: What it took to look into it, by the names of ``effort``.
+        untouched: Why it was not looked into at all; empty if it was.
     """
 
     image: Image
     platforms: tuple[PlatformInventory, ...]
     others: tuple[Digest, ...] = ()
     licence: str = ""
+    spent: Mapping[str, int] = field(default_factory=dict)
+    untouched: str = ""
 
 
 @dataclass(slots=True)
@@ -127,12 +133,15 @@ def take_inventory(
         total = sum(layer.size for stack in own for layer in stack.layers)
         looking = _Looking(reader, tree, known, str(image.tag), emit)
         with telling(emit, "list packages of", str(image.tag), total):
-            platforms = sorted(map(looking.inventory, own), key=lambda one: one.platform)
+            found = sorted(map(looking.inventory, own), key=lambda one: one.platform)
+    platforms = tuple(_few_enough(found))
+    listed = sum(len(packages) for one in platforms for packages in one.packages.values())
     return ImageInventory(
         image=image,
-        platforms=tuple(_few_enough(platforms)),
+        platforms=platforms,
         others=tuple(sorted(digest for digest, stack in stacks.items() if stack is None)),
         licence=next((stack.licence for stack in own if stack.licence), ""),
+        spent={**looking.spent, LISTED: listed},
     )
 
 
@@ -205,16 +214,19 @@ class _LayerSlice(ReaderSlice):
 
 @dataclass(frozen=True, slots=True)
 class _Looking:
-    """One image that is looked into."""
+    """One image that is looked into; ``spent`` is what the platforms so far took."""
 
     reader: Reader
     tree: ImageTree
     known: KnownLayers
     name: str
     emit: Emit
+    spent: Counter[str] = field(default_factory=Counter)
 
     def inventory(self, stack: _Stack) -> PlatformInventory:
-        layers = self._layers(stack.layers)
+        reason = too_much(self.spent)
+        layers = Layers({}, (f"{reason} in other platforms",)) if reason else self._layers(stack)
+        self.spent.update(layers.spent)
         unread = [
             f"{printable(path)}: {content.reason}"
             for path, content in layers.files.items()
@@ -232,16 +244,16 @@ class _Looking:
             unread=(*layers.unread, *sorted(unread)),
         )
 
-    def _layers(self, blobs: Sequence[Blob]) -> Layers:
-        layers, stack = Layers(), Digest.of(b"")
+    def _layers(self, stack: _Stack) -> Layers:
+        layers, beneath, blobs = Layers(), Digest.of(b""), stack.layers
         if len(blobs) > MAX_LAYERS:
             return Layers({}, (f"{len(blobs)} layers; expected at most {MAX_LAYERS}",))
         for blob in blobs:
             offset = self.tree.offsets[blob.digest]
             source = _LayerSlice(self.reader, offset, blob.size, self.known.stopped)
-            stack = Digest.of(f"{stack} {blob.digest}".encode())
+            beneath = Digest.of(f"{beneath} {blob.digest}".encode())
             read = partial(add_layer, layers, blob.digest, cast("BinaryIO", source), blob.size)
-            layers = self.known.get(stack, read)
+            layers = self.known.get(beneath, read)
             self.emit(Advanced(self.name, blob.size))
         return layers
 

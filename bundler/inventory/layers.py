@@ -10,23 +10,16 @@ from typing import BinaryIO
 from bundler.digest import Digest
 from bundler.errors import printable
 from bundler.inventory.databases import OS_RELEASE, Database, database_of, hides_databases
-from bundler.inventory.layer_tar import (
-    DIRECTORY,
-    FILE,
-    HARD_LINK,
-    SYMBOLIC_LINK,
-    LayerMember,
-    LayerTar,
-)
+from bundler.inventory.effort import DATABASES, LINES, PACKAGES, Effort
+from bundler.inventory.layer_tar import LayerMember, LayerTar
 from bundler.inventory.package import Content, Unread, require_few
 from bundler.inventory.unpacking import plain_pieces
+from bundler.tar_header import DIRECTORY, FILE, HARD_LINK, SYMBOLIC_LINK
 
 # Source: OCI image specification v1.1, layer.md, "Whiteouts".
 _WHITEOUT, _OPAQUE, _RESERVED = ".wh.", ".wh..wh..opq", ".wh..wh."
 _LINKS = frozenset({HARD_LINK, SYMBOLIC_LINK})
 MAX_FILES = 10_000
-# Of all databases in one layer: some times those of the largest systems, and a second of work.
-MAX_LINES = 2_000_000
 _NO_MEMORY = "takes more memory than there is"
 
 
@@ -37,10 +30,12 @@ class Layers:
     Attributes:
         files: What each file says that names packages, or the system, by path.
         unread: Layers that could not be read, and why: what they add, change and remove is unknown.
+        spent: What it took to look into them.
     """
 
     files: Mapping[str, Content] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
+    spent: Mapping[str, int] = field(default_factory=dict)
 
 
 def add_layer(below: Layers, digest: Digest, source: BinaryIO, size: int) -> Layers:
@@ -52,24 +47,28 @@ def add_layer(below: Layers, digest: Digest, source: BinaryIO, size: int) -> Lay
         source: Its bytes; it can be sought.
         size: How many they are.
     """
-    tar = LayerTar(plain_pieces(source, size))
+    effort = Effort(below.spent)
+    tar = LayerTar(plain_pieces(source, size, effort), effort)
     try:
-        return Layers(_Laying(below.files, tar).files(), below.unread)
+        files = _Laying(below.files, tar, effort).files()
     except (ValueError, MemoryError) as error:
         reason = _NO_MEMORY if isinstance(error, MemoryError) else printable(str(error))
-        return Layers(below.files, (*below.unread, f"layer {digest}: {reason}"))
+        unread = (*below.unread, f"layer {digest}: {reason}")
+        return Layers(below.files, unread, effort.spent)
+    return Layers(files, below.unread, effort.spent)
 
 
 class _Laying:
     """The files below, and those of the layer that is read."""
 
-    def __init__(self, below: Mapping[str, Content], tar: LayerTar) -> None:
+    def __init__(self, below: Mapping[str, Content], tar: LayerTar, effort: Effort) -> None:
         self._tar = tar
+        self._effort = effort
         self._below = dict(below)
         # How many files below lie under a directory: few of a layer's names hide any of them.
         self._above = Counter(above for path in below for above in _directories(path))
         self._own: dict[str, Content] = {}
-        self._packages = self._text = self._lines = 0
+        self._packages = self._text = 0
         for content in below.values():
             self._count(content)
 
@@ -130,15 +129,16 @@ class _Laying:
         if member.size > database.limit and not database.cut:
             return Unread(f"{member.size} bytes; expected at most {database.limit}")
         content = self._tar.read(database.limit)
-        self._lines += content.count(b"\n")
-        if self._lines > MAX_LINES:
-            return Unread(f"more than {MAX_LINES} lines in the databases of a layer")
         try:
-            return database.read(content)
+            self._effort.spend(DATABASES, len(content))
+            self._effort.spend(LINES, content.count(b"\n"))
+            found = database.read(content)
+            self._effort.spend(PACKAGES, len(found) if isinstance(found, tuple) else 0)
         except ValueError as error:
             return Unread(printable(str(error)))
         except MemoryError:
             return Unread(_NO_MEMORY)
+        return found
 
     def _hide(self, path: str, *, itself: bool = True) -> None:
         """Take what lies at and below a path away from the files of the layers below."""

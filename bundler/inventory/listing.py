@@ -92,6 +92,8 @@ def notes_of(inventory: ImageInventory) -> list[Note]:
     notes = [("looked-for", text) for text in LOOKED_FOR]
     notes += [("not-looked-at", text) for text in NOT_LOOKED_AT]
     notes += [("not-looked-at", f"{digest}: for no platform") for digest in inventory.others]
+    if inventory.untouched:
+        notes.append(("not-looked-at", inventory.untouched))
     for one in inventory.platforms:
         notes += [("unread", f"{one.platform}: {text}") for text in one.unread]
         notes += [

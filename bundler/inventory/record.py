@@ -9,7 +9,7 @@ from bundler.digest import Digest, tree_digest
 from bundler.document import Table
 from bundler.inventory.image import ImageInventory, PlatformInventory
 from bundler.inventory.package import Package, System
-from bundler.jsontext import read_json, write_json
+from bundler.jsontext import MAX_INTEGER, read_json, write_json
 from bundler.manifest import Image
 
 _FIELDS = ("kind", "name", "version", "architecture", "epoch", "source", "licence")
@@ -22,11 +22,8 @@ def inventory_key(image: Image) -> str:
 
 @cache
 def _own_digest() -> Digest:
-    contents = {
-        file.name: file.read_bytes()
-        for file in files("bundler.inventory").iterdir()
-        if file.name.endswith(".py")
-    }
+    code = [*files("bundler.inventory").iterdir(), files("bundler") / "tar_header.py"]
+    contents = {file.name: file.read_bytes() for file in code if file.name.endswith(".py")}
     return tree_digest((name, len(data), Digest.of(data)) for name, data in contents.items())
 
 
@@ -37,6 +34,7 @@ def encode_inventory(inventory: ImageInventory) -> bytes:
             "platforms": [_from_platform(one) for one in inventory.platforms],
             "others": list(map(str, inventory.others)),
             "licence": inventory.licence,
+            "spent": dict(inventory.spent),
         }
     )
 
@@ -53,11 +51,13 @@ def decode_inventory(content: bytes, image: Image, name: str) -> ImageInventory:
         MalformedError: It is none.
     """
     table = read_json(content, name=name, limit=len(content)).table()
+    spent = table.table("spent")
     inventory = ImageInventory(
         image=image,
         platforms=tuple(map(_to_platform, table.tables("platforms"))),
         others=table.parse_all("others", Digest.parse),
         licence=table.text("licence", ""),
+        spent={what: spent.integer(what, 0, MAX_INTEGER) for what in spent.names()},
     )
     table.close()
     return inventory

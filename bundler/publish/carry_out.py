@@ -16,10 +16,10 @@ from bundler.publish.content import check_pending_content
 from bundler.publish.deploying import Deploying
 from bundler.publish.destination import Destination
 from bundler.publish.layout import Layout, lay_out
+from bundler.publish.looking import open_bundle_of
 from bundler.publish.memory import open_memory
 from bundler.publish.objects import markers, release_files
 from bundler.publish.plan import Kind, Plan, Step, require_no_conflicts
-from bundler.publish.planning import open_bundle_of
 from bundler.publish.push import DEFAULT_OPTIONS, PushOptions
 from bundler.publish.push_progress import Sent
 from bundler.publish.receipts import make_receipt
@@ -27,6 +27,7 @@ from bundler.publish.scratch import scratch_directory
 from bundler.publish.secrets import WantedSecret
 from bundler.publish.sending import SendImages
 from bundler.publish.together import side_by_side
+from bundler.publish.told import Told
 from bundler.publish.upload import HOW_TO_UPLOAD, Upload, UploadOptions
 from bundler.publish.waiting import REAL_CLOCK, Clock
 from bundler.publish.writable import require_writable
@@ -80,8 +81,10 @@ def publish(
 
     Returns:
         What was done, also written to ``receipts`` and, where the bucket was asked for anything,
-        beside the manifest there; None where there was nothing to do, and then nothing was written
-        at all.
+        beside the manifest there. Where nothing was to do, but images were read back, it is the
+        proof of that; or where no receipt tells of all that is there, as the run that brought it
+        was killed: it is that receipt. None where there was nothing to do at all, and then nothing
+        was written.
 
     Raises:
         ConflictError: The plan has conflicts; nothing was sent.
@@ -93,10 +96,21 @@ def publish(
         WorldError: Something outside refused or failed.
     """
     require_no_conflicts(plan)
-    if not plan.pending and not (images.read_back and plan.only.uses_registry):
-        return None
-    require_writable(values_path.parent, receipts)
     layout = lay_out(release.manifest, target)
+    if not plan.pending and not (images.read_back and plan.only.uses_registry):
+        told = Told(
+            plan=plan,
+            manifest=release.manifest,
+            target=target,
+            layout=layout,
+            store=destination.store,
+            receipts=receipts,
+        )
+        # Who installs the chart has a pointer to set, last of all, as long as there is no receipt.
+        if plan.only.chart or told.everything():
+            return None
+        emit(Noted("no receipt tells of all that is there: this run writes one"))
+    require_writable(values_path.parent, receipts)
     if _REMEMBERED & {step.kind for step in plan.pending}:
         open_memory(destination, target, layout).require_writable()
     with ExitStack() as opened:
@@ -113,9 +127,6 @@ def publish(
             emit=emit,
             clock=clock,
         )
-        if not plan.pending:
-            run.images_to_send(threading.Event()).send(plan)  # reads back what is there
-            return None
         return run.all(secrets, values_path, receipts, now=now, verify_first=verify_first)
 
 
@@ -168,6 +179,7 @@ class _Run:
             self.target,
             self.layout,
             sent=sent,
+            read_back=self.images.read_back,
             chart=chart,
             installed=self.destination.cluster.installed() if chart else None,
             checks_content=checks_content,

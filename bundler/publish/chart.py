@@ -35,6 +35,7 @@ class RenderedChart:
         path: Where it was unpacked.
         values: What it would be installed with.
         values_file: The same as the bytes of a file.
+        values_path: Where that lies, beside the chart, where nobody else writes.
         objects: What it comes to.
     """
 
@@ -42,6 +43,7 @@ class RenderedChart:
     path: Path
     values: Values
     values_file: bytes
+    values_path: Path
     objects: Sequence[Object]
 
     @property
@@ -87,6 +89,7 @@ def render_chart(
         path=path,
         values=values,
         values_file=values_file,
+        values_path=values_path,
         objects=cluster.render(path, values_path),
     )
 

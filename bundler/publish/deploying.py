@@ -90,7 +90,8 @@ class Deploying:
             memory.begin(self.release, judged=self.plan.highest)
             atomic_write_bytes(values_path, chart.values_file)
             with telling(self.emit, "install", f"chart {chart.chart.name}-{chart.chart.version}"):
-                self.destination.cluster.upgrade(chart.path, values_path)
+                # Not the operator's copy: others may write there, and what was judged counts.
+                self.destination.cluster.upgrade(chart.path, chart.values_path)
         check_installed(self.destination.cluster.manifest(), manifest, host)
 
     def _wait(self, chart: RenderedChart) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from bundler.archive.bundle_files import BundleFiles
 from bundler.errors import CheckError
@@ -13,9 +14,10 @@ from bundler.publish.plan import Kind, Plan, State, Step
 from bundler.publish.schedule import Cargo, Survey, bytes_to_mount, bytes_to_send, schedule
 from bundler.publish.survey import survey
 from bundler.sizes import size_text
-from bundler.stores.base import Registry
+from bundler.stores.base import Registry, Repositories
 
 LOOKING_THREADS = 4
+_IF_MOUNTED = "not sent again if the registry mounts them"
 _OTHERS_STAY = "something else is attached under this tag; it stays"
 
 
@@ -30,7 +32,12 @@ def load(files: BundleFiles, images: Sequence[Image]) -> tuple[Cargo, ...]:
 
 
 def plan_images(
-    registry: Registry, cargo: Sequence[Cargo], host: str, *, without: Collection[str] = ()
+    registry: Registry,
+    cargo: Sequence[Cargo],
+    host: str,
+    *,
+    without: Collection[str] = (),
+    repositories: Repositories | None = None,
 ) -> Iterator[Step]:
     """Say for each image whether the registry, at ``host``, has all of it under its tag.
 
@@ -39,6 +46,8 @@ def plan_images(
         cargo: All images of the release, in the manifest's order.
         host: What to call the registry.
         without: Repositories that are not there yet: nothing is asked about their images.
+        repositories: Those of the registry, asked where images share anything; None where nobody
+            knows whether it mounts.
 
     Raises:
         ContentError: The registry serves a manifest with other bytes than its digest says.
@@ -50,9 +59,26 @@ def plan_images(
     to_come = [item for item in cargo if not is_anothers(item, found)]
     waves = schedule(to_come, found, whole)
     sizes, shared = bytes_to_send(waves), bytes_to_mount(waves)
+    refusal = repositories.mount_refusal() if repositories and shared else ""
     for item in cargo:
         tag = item.image.tag
-        yield _step(item, found, host, size=sizes.get(tag, 0), shared=shared.get(tag, 0))
+        to_go = _ToGo(sizes.get(tag, 0), shared.get(tag, 0), refusal)
+        yield _step(item, found, host, to_go)
+
+
+@dataclass(frozen=True, slots=True)
+class _ToGo:
+    """What an image lacks at the registry.
+
+    Attributes:
+        alone: Bytes that are to be sent in any case.
+        shared: Bytes that another repository has, or gets first.
+        refusal: Why these are not mounted; empty where they may be.
+    """
+
+    alone: int
+    shared: int
+    refusal: str
 
 
 def moved_tag(item: Cargo, found: Survey, host: str) -> str:
@@ -115,36 +141,36 @@ def require_images(registry: Registry, images: Iterable[Image], host: str) -> No
             )
 
 
-def _step(item: Cargo, found: Survey, host: str, *, size: int, shared: int) -> Step:
-    state, detail, kept = State.TO_DO, "", is_anothers(item, found)
+def _step(item: Cargo, found: Survey, host: str, to_go: _ToGo) -> Step:
+    name, kept = str(item.image.tag), is_anothers(item, found)
+    state, detail, size, shared = State.PRESENT, _OTHERS_STAY if kept else "", 0, 0
     wrong = (moved_tag(item, found, host), *(f"{host}/{it}" for it in found.wrong_sizes(item)))
-    if kept:
-        state, detail = State.PRESENT, _OTHERS_STAY
-    elif any(wrong):
-        state, size, detail = State.CONFLICT, 0, "; ".join(filter(None, wrong))
-    elif found.is_whole(item):
-        state = State.PRESENT
-    else:
-        detail = _to_do(item, found, size, shared)
-    name = str(item.image.tag)
+    if not kept and any(wrong):
+        state, detail = State.CONFLICT, "; ".join(filter(None, wrong))
+    elif not kept and not found.is_whole(item):
+        state, detail = State.TO_DO, _to_do(item, found, to_go)
+        again = to_go.shared if to_go.refusal else 0
+        size, shared = to_go.alone + again, to_go.shared - again
     return Step(
         kind=Kind.IMAGE,
         name=name,
         state=state,
         detail=detail,
         size=size,
+        shared=shared,
         kept=kept,
         place=f"{host}/{name}",
     )
 
 
-def _to_do(item: Cargo, found: Survey, size: int, shared: int) -> str:
-    """Say why an image is to do, and why less is to send than it has."""
+def _to_do(item: Cargo, found: Survey, to_go: _ToGo) -> str:
+    """Say why an image is to do, and what becomes of bytes that it shares."""
     details = []
     if item.image.tag in found.tags:
         details.append("the tag is there, and not all that it names")
-    if shared:
-        details.append(f"{size_text(shared)} of it shared with other images, and sent once")
-    elif not size:
+    if to_go.shared:
+        becomes = f"sent again: {to_go.refusal}" if to_go.refusal else _IF_MOUNTED
+        details.append(f"{size_text(to_go.shared)} shared with other images, {becomes}")
+    elif not to_go.alone:
         details.append("its layers are there")
     return "; ".join(details)

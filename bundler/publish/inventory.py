@@ -10,15 +10,15 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from bundler.added_files import is_added_path
 from bundler.manifest import MANIFEST_NAME, Manifest
 from bundler.reference import S3Prefix, file_name, model_key
+from bundler.release import is_signature_name
 from bundler.stores.upkeep import HeldObject
 from bundler.sums import SUMS_NAME
-from bundler.trust import is_trust_path
 
 CHECKPOINTS, RELEASES, MARKERS, RECEIPTS = "checkpoints", "releases", "complete/", "receipts/"
 _ID = re.compile(r"[0-9a-f]{16}")
-_SIGNATURE = re.compile(re.escape(SUMS_NAME) + r"\.[0-9a-f]{8}\.sig")
 _RECEIPT = re.compile(re.escape(RECEIPTS) + r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\.json")
 _MARKER = re.compile(re.escape(MARKERS) + r"([^/]+)\.json")
 # What publish leaves where it is killed while it finds out what a server is like.
@@ -139,11 +139,6 @@ def signed_paths(held: Held, sizes: Mapping[str, int]) -> set[str]:
     return {path for path, item in held.objects.items() if sizes.get(path) == item.size}
 
 
-def is_signature_name(path: str) -> bool:
-    """Say whether a release's signature is called so."""
-    return _SIGNATURE.fullmatch(path) is not None
-
-
 def is_marker_name(path: str) -> bool:
     """Say whether a release's marker, that a checkpoint is there whole, is called so."""
     found = _MARKER.fullmatch(path)
@@ -158,8 +153,7 @@ def is_check_name(path: str) -> bool:
 def _is_own(path: str) -> bool:
     return (
         path in {MANIFEST_NAME, SUMS_NAME}
-        or is_signature_name(path)
-        or is_trust_path(path)
+        or is_added_path(path)
         or is_marker_name(path)
         or is_check_name(path)
         or _RECEIPT.fullmatch(path) is not None

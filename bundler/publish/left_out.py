@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from bundler.manifest import Checkpoint
 from bundler.publish.layout import Layout
 from bundler.publish.objects import release_files
 from bundler.publish.only import Only
 from bundler.publish.plan import Kind, State, Step
+from bundler.publish.schedule import Cargo
 from bundler.release import TrustedRelease
 from bundler.target import Target
 
 
 def left_out(
-    only: Only, release: TrustedRelease, target: Target, layout: Layout, seen: Layout
+    only: Only,
+    release: TrustedRelease,
+    target: Target,
+    layout: Layout,
+    seen: Layout,
+    cargo: Iterable[Cargo],
 ) -> Iterator[Step]:
     """Name what was not looked at.
 
@@ -24,11 +30,13 @@ def left_out(
         target: Where it goes.
         layout: All names at the destination.
         seen: The same with those checkpoints alone that were looked at.
+        cargo: The images that were looked at.
     """
-    if not only.uses_registry:
-        host = target.registry.host
-        for image in release.manifest.images:
-            yield _step(Kind.IMAGE, str(image.tag), place=f"{host}/{image.tag}")
+    looked = {item.image.tag for item in cargo}
+    for image in release.manifest.images:
+        if image.tag not in looked:
+            place = f"{target.registry.host}/{image.tag}"
+            yield _step(Kind.IMAGE, str(image.tag), place=place)
     for name in sorted(layout.checkpoints.keys() - seen.checkpoints.keys()):
         yield from _checkpoint(release.manifest.checkpoint(name), layout)
     if not only.uses_store:

@@ -6,6 +6,7 @@ whoever can change or delete one of them opens no way for an older release.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from bundler.digest import Digest
@@ -18,12 +19,14 @@ from bundler.publish.plan import Kind, State, Step
 from bundler.publish.pointer import (
     MAX_POINTER_BYTES,
     Deployed,
+    Mark,
     Pointer,
     blaming_others,
     check_trust_version,
     decode_pointer,
     encode_pointer,
 )
+from bundler.reference import S3Prefix
 from bundler.release import TrustedRelease
 from bundler.stores.base import ObjectStore
 from bundler.target import Target
@@ -33,20 +36,43 @@ _NOTHING = "nothing"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remembered:
-    """What both places remember; None where one remembers nothing, or was not asked."""
+    """What both places remember; None where one remembers nothing, or was not asked.
+
+    Attributes:
+        bucket, cluster: What is there.
+        names: What the two are called, for people.
+    """
 
     bucket: Pointer | None = None
     cluster: Pointer | None = None
+    names: tuple[str, str] = ("the bucket", "the cluster")
 
     @property
     def highest(self) -> int:
         """The highest sequence of the two; 0 where they remember nothing."""
-        return max((each.highest for each in (self.bucket, self.cluster) if each), default=0)
+        return self.highest_mark.number
 
     @property
     def trust_version(self) -> int:
         """The highest version of a trust file of the two; 0 for none."""
-        return max((each.trust_version for each in (self.bucket, self.cluster) if each), default=0)
+        return self.trust_mark.number
+
+    @property
+    def highest_mark(self) -> Mark:
+        """The highest sequence, and which of the two says so."""
+        return self._mark(lambda pointer: pointer.highest)
+
+    @property
+    def trust_mark(self) -> Mark:
+        """The highest version of a trust file, and which of the two says so."""
+        return self._mark(lambda pointer: pointer.trust_version)
+
+    def _mark(self, number: Callable[[Pointer], int]) -> Mark:
+        there = zip(self.names, (self.bucket, self.cluster), strict=True)
+        numbers = {name: number(pointer) for name, pointer in there if pointer}
+        highest = max(numbers.values(), default=0)
+        said_by = tuple(name for name, found in numbers.items() if found == highest)
+        return Mark(number=highest, said_by=said_by, places=tuple(numbers))
 
     @property
     def deployed(self) -> tuple[Deployed, ...]:
@@ -121,13 +147,13 @@ class Memory:
 
     Attributes:
         store: The bucket.
-        key: Of the object in it.
+        place: Where the object in it lies.
         cluster: Where the ConfigMap is.
         in_cluster: The ConfigMap.
     """
 
     store: ObjectStore
-    key: str
+    place: S3Prefix
     cluster: Cluster
     in_cluster: ClusterMemory
 
@@ -138,9 +164,10 @@ class Memory:
             MalformedError: One is not what we write.
             WorldError: One cannot be asked.
         """
-        bucket = read_pointer(self.store, self.key)
+        bucket = read_pointer(self.store, self.place.prefix)
         cluster = self.in_cluster.read(self.cluster.get) if both else None
-        return Remembered(bucket=bucket, cluster=cluster)
+        names = (str(self.place), str(self.in_cluster))
+        return Remembered(bucket=bucket, cluster=cluster, names=names)
 
     def require_writable(self) -> None:
         """Find out, before hours of sending, that the cluster would not let us write.
@@ -179,11 +206,11 @@ class Memory:
     def _unchanged(self, release: TrustedRelease, judged: int) -> Remembered:
         """Read what a destination remembers, and judge a release by it again."""
         now, facts = self.read(), release.manifest.release
-        check_trust_version(release.trust.version, now.trust_version)
+        check_trust_version(release.trust.version, now.trust_mark)
         if now.highest > max(judged, facts.sequence):
             raise StaleError(
                 f"{facts.directory}: sequence {facts.sequence}, and {now.highest} was "
-                "deployed here since the plan was made",
+                f"deployed here since the plan was made{now.highest_mark}",
                 hint="somebody else publishes here too; make a new plan",
             )
         return now
@@ -192,14 +219,14 @@ class Memory:
         if cluster != before.cluster:
             self.in_cluster.write(self.cluster, cluster)
         if bucket != before.bucket:
-            self.store.replace(self.key, encode_pointer(bucket))
+            self.store.replace(self.place.prefix, encode_pointer(bucket))
 
 
 def open_memory(destination: Destination, target: Target, layout: Layout) -> Memory:
     """Give the two places of a destination; asks nothing yet."""
     return Memory(
         store=destination.store,
-        key=layout.pointer,
+        place=S3Prefix(target.s3.place.bucket, layout.pointer),
         cluster=destination.cluster,
         in_cluster=ClusterMemory(target.kubernetes),
     )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 
+from bundler.added_files import carry_along
 from bundler.digest import Digest
 from bundler.errors import MalformedError, printable
 from bundler.events import Emit, Noted
@@ -14,10 +16,12 @@ from bundler.publish.layout import Layout, marker_content
 from bundler.publish.plan import Kind, State, Step
 from bundler.reference import S3Prefix
 from bundler.release import MAX_SIGNATURE_BYTES, TrustedRelease
+from bundler.signing.tuf_roots import MAX_ROOT_BYTES, read_root
 from bundler.sizes import count_text
 from bundler.stores.base import ObjectStore, StoredObject
 from bundler.stores.judgement import Sameness, judge, read_back
 from bundler.sums import SUMS_NAME
+from bundler.trust import is_trust_path
 
 _THREADS = 8
 _NAMED = 3
@@ -62,18 +66,21 @@ def plan_small_objects(
     """Say for the release's own files and the completion markers whether the bucket holds them."""
     for key, content in release_files(release, layout).items():
         step = _small(store, Kind.RELEASE_FILE, key, content)
-        if step.state is State.CONFLICT and _is_signed(store, key, release):
-            step = Step(kind=step.kind, name=key, state=State.PRESENT)
+        if step.state is State.CONFLICT:
+            path = key.removeprefix(f"{layout.release.prefix}/")
+            step = _judged(store, step, content, path, release)
         yield step
     for key, content in markers(release, layout).items():
         yield _small(store, Kind.MARKER, key, content)
 
 
 def release_files(release: TrustedRelease, layout: Layout) -> dict[str, bytes]:
-    """Give the release's own small files by the keys they get."""
-    files = {MANIFEST_NAME: release.manifest_bytes, SUMS_NAME: release.sums_bytes}
-    files |= release.signature_files
-    files |= release.trust_files
+    """Give the release's own small files by the keys they get, in the order of writing.
+
+    The manifest comes last: where it lies, all that travels with the release lies too.
+    """
+    files = dict(carry_along(release).carried or {})
+    files |= {SUMS_NAME: release.sums_bytes, MANIFEST_NAME: release.manifest_bytes}
     return {layout.release.key(name): content for name, content in files.items()}
 
 
@@ -125,15 +132,39 @@ def _small(store: ObjectStore, kind: Kind, key: str, content: bytes) -> Step:
     )
 
 
-def _is_signed(store: ObjectStore, key: str, release: TrustedRelease) -> bool:
+def _judged(
+    store: ObjectStore, step: Step, content: bytes, path: str, release: TrustedRelease
+) -> Step:
+    """Judge what lies where a release's file is to go and is not the same: it may be as good.
+
+    What vouches for the release there must hold; other files decide nothing, so any one stays.
+    """
+    if path in {MANIFEST_NAME, SUMS_NAME}:
+        return step
+    stays = replace(step, state=State.PRESENT, kept=True, detail="another one is there, and stays")
+    if path in release.signature_files:
+        return stays if _is_signed(store, step.name, path, release) else step
+    if is_trust_path(path) and release.trust.given is not None:
+        return stays if _is_same_root(store, step.name, content) else step
+    return stays
+
+
+def _is_signed(store: ObjectStore, key: str, name: str, release: TrustedRelease) -> bool:
     """ECDSA is not deterministic: another signature of the same key is as good as ours."""
-    name = key.rpartition("/")[2]
-    if name not in release.signature_files:
-        return False
     try:
         return release.is_signature(name, store.get(key, limit=MAX_SIGNATURE_BYTES))
     except MalformedError:  # too long to be one
         return False
+
+
+def _is_same_root(store: ObjectStore, key: str, content: bytes) -> bool:
+    """Say whether another file of a version says the same, and enough have signed that, too."""
+    ours = read_root(content, name=key)
+    try:
+        found = read_root(store.get(key, limit=MAX_ROOT_BYTES), name=key)
+    except MalformedError:
+        return False
+    return found.signed_bytes == ours.signed_bytes and bool(found.tally(found))
 
 
 def _holds(store: ObjectStore, found: StoredObject, content: bytes) -> bool:

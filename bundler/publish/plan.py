@@ -56,6 +56,8 @@ class Step:
         name: Image with its tag, object key, or name in the cluster; unique within its kind.
         detail: What is there, or what would change; for people, never a secret.
         size: Bytes that would be sent, where it is to do.
+        shared: Bytes beside them that are sent, too, where the registry does not mount what
+            another of its repositories has.
         group: What it is a piece of, such as a checkpoint's address; empty where it stands alone.
         kept: Whether something else is there under its name, and stays; ours does not get there.
         place: Its whole address, where the name is only a part of that; for people.
@@ -67,6 +69,7 @@ class Step:
     state: State
     detail: str = ""
     size: int = 0
+    shared: int = 0
     group: str = ""
     kept: bool = False
     place: str = ""
@@ -83,6 +86,7 @@ class Step:
             "state": str(self.state),
             "detail": self.detail,
             "bytes": self.size,
+            "sharedBytes": self.shared,
             "kept": self.kept,
             "place": self.place,
             "command": self.command,
@@ -124,6 +128,11 @@ class Plan:
         """Bytes that would be sent to the registry and to the bucket."""
         return sum(step.size for step in self.pending)
 
+    @property
+    def shared_bytes(self) -> int:
+        """Bytes that would be sent, too, if the registry mounted nothing."""
+        return sum(step.shared for step in self.pending)
+
     def in_state(self, state: State) -> tuple[Step, ...]:
         """Give the steps that stand so."""
         return tuple(step for step in self.steps if step.state is state)
@@ -142,6 +151,7 @@ class Plan:
             "notAsked": len(self.in_state(State.NOT_ASKED)),
             "only": list(self.only.words),
             "pendingBytes": self.pending_bytes,
+            "sharedBytes": self.shared_bytes,
             "allowances": list(self.allowances),
             "steps": [step.to_dict() for step in self.steps],
         }

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from bundler.archive.bundle_files import BundleFiles, open_bundle_files
-from bundler.archive.bundle_reader import BundleReader
 from bundler.archive.checkpoint import check_structure
 from bundler.archive.volumes import VolumeSet
 from bundler.digest import Digest
-from bundler.errors import CheckError, ContentError, WorldError
+from bundler.errors import CheckError, ContentError
 from bundler.events import Emit, Noted, ignore
-from bundler.publish.chart import RenderedChart, is_pending, plan_chart, render_chart
-from bundler.publish.closure import check_closure
+from bundler.publish.chart import RenderedChart, is_pending, plan_chart
 from bundler.publish.cluster import Cluster
 from bundler.publish.destination import Destination
-from bundler.publish.images import load, plan_images
 from bundler.publish.layout import Layout, lay_out
 from bundler.publish.left_out import left_out
-from bundler.publish.memory import Remembered, open_memory
-from bundler.publish.objects import plan_checkpoint, plan_small_objects
+from bundler.publish.looking import Look
+from bundler.publish.objects import plan_small_objects
 from bundler.publish.only import EVERYTHING, Only
 from bundler.publish.plan import Kind, Plan, State, Step
 from bundler.publish.pointer import (
@@ -30,13 +26,9 @@ from bundler.publish.pointer import (
     check_staleness,
     check_trust_version,
 )
-from bundler.publish.repositories import plan_repositories
-from bundler.publish.schedule import Cargo
-from bundler.publish.scratch import scratch_directory
 from bundler.publish.secrets import WantedSecret, plan_namespace, plan_secret
 from bundler.publish.waiting import REAL_CLOCK, Clock, look
 from bundler.release import TrustedRelease
-from bundler.release_files import ReleaseDirectory
 from bundler.target import Target
 from bundler.tools.helm_release import Installed
 
@@ -85,10 +77,10 @@ def make_plan(
     layout = lay_out(release.manifest, target)
     asked = _with(layout, only.checkpoints(layout))
     seen = layout if only.chart else asked
-    look = _Look(release, target, destination, layout, emit)
+    look = Look(release, target, destination, layout, emit)
     before = look.at_deployed(only)
-    check_trust_version(release.trust.version, before.trust_version)
-    allowed = check_staleness(release.manifest, before.highest, allowances, now=now)
+    check_trust_version(release.trust.version, before.trust_mark)
+    allowed = check_staleness(release.manifest, before.highest_mark, allowances, now=now)
     cargo, chart = look.into_bundle(only)
     files = look.at_checkpoints(seen)
     _check_archives(release, asked, files, emit)
@@ -99,7 +91,7 @@ def make_plan(
     if chart is not None:
         steps += _cluster_steps(destination.cluster, target, secrets, chart, clock)
         steps.append(look.at_pointer(before))
-    steps += left_out(only, release, target, layout, seen)
+    steps += left_out(only, release, target, layout, seen, cargo)
     return Plan(
         release=release.manifest.release.directory,
         manifest=Digest.of(release.manifest_bytes),
@@ -108,105 +100,6 @@ def make_plan(
         highest=before.highest,
         only=only,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Look:
-    release: TrustedRelease
-    target: Target
-    destination: Destination
-    layout: Layout
-    emit: Emit
-
-    def at_deployed(self, only: Only) -> Remembered:
-        """Read which release is deployed: as the bucket says, and before a chart the cluster.
-
-        Raises:
-            WorldError: One cannot be asked; that the registry cannot either is told, too.
-        """
-        if not only.uses_store:
-            return Remembered()
-        try:
-            memory = open_memory(self.destination, self.target, self.layout)
-            before = memory.read(both=only.chart)
-        except WorldError as error:
-            if only.uses_registry:
-                self._ask_registry_too(error)
-            raise
-        if only.chart and before.disagrees:
-            self.emit(Noted(f"{before.text}: the higher counts; publish makes both the same"))
-        return before
-
-    def _ask_registry_too(self, error: WorldError) -> None:
-        image = self.release.manifest.images[0].tag
-        try:
-            self.destination.registry.manifest(image.name, image.tag)
-        except WorldError as other:
-            hints = dict.fromkeys(filter(None, (error.hint, other.hint)))
-            raise WorldError(f"{error}\n{other}", hint="; ".join(hints) or None) from error
-
-    def into_bundle(self, only: Only) -> tuple[tuple[Cargo, ...], RenderedChart | None]:
-        """Read what the images hold, and render the chart, where these are asked for."""
-        if not only.uses_registry:
-            return (), None
-        manifest, host = self.release.manifest, self.target.registry.host
-        with open_bundle_of(self.release) as bundle, scratch_directory() as scratch:
-            for path in bundle.check_structure():
-                self.emit(Noted(f"{manifest.bundle.root}/{path}: is not signed, and is not used"))
-            cargo = load(bundle, manifest.images)
-            if not only.chart:
-                return cargo, None
-            chart = render_chart(
-                self.release,
-                bundle,
-                self.target,
-                self.layout,
-                cluster=self.destination.cluster,
-                directory=scratch,
-            )
-        check_closure(chart.objects, manifest, host)
-        return cargo, chart
-
-    def at_checkpoints(self, seen: Layout) -> list[Step]:
-        """Say how the files of some checkpoints stand."""
-        return [
-            step
-            for name, place in seen.checkpoints.items()
-            for step in plan_checkpoint(
-                self.destination.store, self.release.manifest.checkpoint(name), place, self.emit
-            )
-        ]
-
-    def at_registry(self, cargo: Sequence[Cargo]) -> Iterator[Step]:
-        """Say how repositories and images stand."""
-        if not cargo:
-            return
-        repositories, host = self.destination.repositories, self.target.registry.host
-        missing = set()
-        if repositories is not None:
-            names = [item.repository for item in cargo]
-            for step in plan_repositories(repositories, names, host):
-                yield step
-                if step.state is not State.PRESENT:
-                    missing.add(step.name)
-        yield from plan_images(self.destination.registry, cargo, host, without=missing)
-
-    def at_pointer(self, before: Remembered) -> Step:
-        """Say whether another release is deployed now, or the two places disagree."""
-        return before.plan(before.after(self.release), self.release.manifest.release.directory)
-
-
-def open_bundle_of(release: TrustedRelease) -> BundleFiles:
-    """Open the bundle of a release, the archive or what was extracted; the caller closes it.
-
-    Raises:
-        NotFoundError: Neither is there.
-        ContentError: It differs from what was signed.
-    """
-    bundle = release.manifest.bundle
-    if isinstance(release.files, ReleaseDirectory):
-        return open_bundle_files(release.directory, bundle, release.elsewhere)
-    return BundleReader(release.require_place(bundle.archive), bundle)
 
 
 def _with(layout: Layout, names: Collection[str]) -> Layout:

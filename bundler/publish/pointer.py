@@ -126,8 +126,36 @@ def encode_pointer(pointer: Pointer) -> bytes:
     return write_json(facts)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """A number below which a destination takes nothing, and who says so.
+
+    Attributes:
+        number: The highest that was ever there; 0 for none.
+        said_by: The places that remember it.
+        places: All places that remember something, to be looked at where it is wrong.
+    """
+
+    number: int = 0
+    said_by: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        verb = "remember" if len(self.said_by) > 1 else "remembers"
+        return f", as {' and '.join(self.said_by)} {verb}" if self.said_by else ""
+
+    def cure(self, what: str) -> str:
+        """Say what to do where nobody ever deployed ``what`` here."""
+        if not self.places:
+            return ""
+        return (
+            f"; if {what} was never here, somebody wrote that number: find out who, then delete "
+            f"{' and '.join(self.places)}, and the next publish is a first one"
+        )
+
+
 def check_staleness(
-    manifest: Manifest, highest: int, allowances: Allowances, *, now: str
+    manifest: Manifest, highest: Mark, allowances: Allowances, *, now: str
 ) -> tuple[str, ...]:
     """Refuse a release that is stale, unless that is allowed by name.
 
@@ -135,7 +163,7 @@ def check_staleness(
 
     Args:
         manifest: A trusted one.
-        highest: The highest sequence that was deployed there; 0 for none.
+        highest: The highest sequence that was deployed there.
         allowances: What a person allows.
         now: UTC seconds, as ``2026-11-01T00:00:00Z``.
 
@@ -148,9 +176,9 @@ def check_staleness(
     release = manifest.release
     check_created(manifest, now=now)
     used = []
-    if release.sequence < highest:
+    if release.sequence < highest.number:
         _check_rollback(release, highest, allowances)
-        used.append(f"rollback to sequence {release.sequence} below {highest}")
+        used.append(f"rollback to sequence {release.sequence} below {highest.number}")
     if is_expired(manifest, now=now):
         if not allowances.expired_reason:
             check_expiry(manifest, now=now)
@@ -158,33 +186,35 @@ def check_staleness(
     return tuple(used)
 
 
-def check_trust_version(version: int, remembered: int) -> None:
+def check_trust_version(version: int, remembered: Mark) -> None:
     """Refuse a trust file that is older than one that judged here: its keys may be retired.
 
     Args:
         version: Of the trust file that judged a release; 0 where given keys did: any of them may
             be one that a trust file retired.
-        remembered: What the destination remembers.
+        remembered: The highest version that the destination remembers.
 
     Raises:
         StaleError: It is older, or there is none where there was one before.
     """
-    if version < remembered:
+    if version < remembered.number:
         got = f"version {version}" if version else "none, but keys"
         raise StaleError(
-            f"trust file: expected version {remembered} or higher, which judged what was deployed "
-            f"here, got {got}",
-            hint="a key may have been retired since; use the newest trust file: --trust FILE",
+            f"trust file: expected version {remembered.number} or higher, "
+            f"which judged what was deployed here{remembered}, got {got}",
+            hint="a key may have been retired since; use the newest trust file: --trust FILE"
+            + remembered.cure(f"version {remembered.number}"),
         )
 
 
-def _check_rollback(release: Release, highest: int, allowances: Allowances) -> None:
+def _check_rollback(release: Release, highest: Mark, allowances: Allowances) -> None:
     if allowances.rollback == release.sequence:
         return
     problem = (
-        f"{release.directory}: sequence {release.sequence}, expected {highest} or higher, "
-        "which was deployed here"
+        f"{release.directory}: sequence {release.sequence}, expected {highest.number} or higher, "
+        f"which was deployed here{highest}"
     )
     if allowances.rollback is not None:
         problem += f"; --allow-rollback {allowances.rollback} allows another sequence than its own"
-    raise StaleError(problem, hint=f"to go back on purpose: --allow-rollback {release.sequence}")
+    hint = f"to go back on purpose: --allow-rollback {release.sequence}"
+    raise StaleError(problem, hint=hint + highest.cure(f"sequence {highest.number}"))

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bundler.publish.inventory import is_marker_name, is_signature_name
+from bundler.publish.inventory import is_marker_name
+from bundler.release import is_signature_name
 from bundler.sizes import size_text
 from bundler.stores.upkeep import HeldObject, UnfinishedUpload
 

@@ -61,9 +61,9 @@ def push_images(
 ) -> dict[ImageTag, Sent]:
     """Bring images to a registry, and tag them when all of them are there and proven.
 
-    Each blob is sent once and mounted elsewhere; what is there already is not sent. Safe to run
-    again after a kill at any point. Memory is bounded by a few pieces of about 1 MiB, and nothing
-    is written to a disk.
+    Each blob is sent once and mounted elsewhere, or sent there too where the registry does not
+    mount it; what is there already is not sent. Safe to run again after a kill at any point. Memory
+    is bounded by a few pieces of about 1 MiB, and nothing is written to a disk.
 
     Args:
         registry: Where they go; their repositories exist, or come by themselves.
@@ -101,6 +101,7 @@ def push_images(
     )
     for wave in waves:
         pushing.carry(wave)
+    progress.tell_not_mounted()
     look.check(cargo, read_back=options.read_back, known=found)
     tagged = set_tags(registry, cargo, known=found, host=host, stop=stop, emit=emit)
     sent = progress.sent()
@@ -237,7 +238,7 @@ class _Push:
         self.progress.begin(image)
         if source and self.registry.mount(image.tag.name, blob.digest, source=source):
             self.progress.advance(image, blob.size)
-            self.progress.count(image, mounted=blob.size)
+            self.progress.count_mounted(image, blob.size)
             return
         try:
             self.registry.upload(
@@ -247,7 +248,7 @@ class _Push:
             )
         except ContentError as error:
             raise self._explained(transfer, error) from error
-        self.progress.count(image, sent=blob.size)
+        self.progress.count_sent(image, blob.size, again=source is not None)
 
     def _store(self, item: Cargo) -> None:
         for manifest, place in zip(item.tree.manifests, item.manifest_places, strict=True):

@@ -19,7 +19,7 @@ from bundler.publish.at_registry import AtRegistry
 from bundler.publish.destination import PushArchive
 from bundler.publish.push import PushOptions, look_first
 from bundler.publish.push_progress import Sent
-from bundler.publish.schedule import Cargo, bytes_to_send, schedule, tag_order
+from bundler.publish.schedule import Cargo, bytes_to_mount, bytes_to_send, schedule, tag_order
 from bundler.publish.together import StoppedError
 from bundler.reference import ImageTag
 from bundler.sizes import size_text
@@ -59,7 +59,8 @@ class ArchivePush:
 
         Returns:
             What each image came to, without those whose tags name other such things, as
-            ``push_images`` has it; what is mounted is the program's own affair, and not told.
+            ``push_images`` has it; whether it mounts what images share, or sends that again, is
+            the program's own affair, and not told.
 
         Raises:
             ContentError: An archive differs from what was signed, or the registry has something
@@ -81,8 +82,12 @@ class ArchivePush:
         for item in tag_order(cargo):
             self._send(item.image)
         look.check(cargo, read_back=self.options.read_back, known=found)
-        sizes = bytes_to_send(schedule(cargo, found))
-        return {item.image.tag: _sent(item, sizes.get(item.image.tag, 0)) for item in cargo}
+        waves = schedule(cargo, found)
+        sizes, shared = bytes_to_send(waves), bytes_to_mount(waves)
+        return {
+            item.image.tag: _sent(item, sizes.get(item.image.tag, 0), shared.get(item.image.tag, 0))
+            for item in cargo
+        }
 
     def _send(self, image: Image) -> None:
         self._go_on(image)
@@ -120,5 +125,5 @@ class ArchivePush:
             )
 
 
-def _sent(item: Cargo, sent: int) -> Sent:
-    return Sent(sent=sent, there=item.size - sent)
+def _sent(item: Cargo, sent: int, shared: int) -> Sent:
+    return Sent(sent=sent, there=item.size - sent - shared)

@@ -6,10 +6,11 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from bundler.events import Advanced, Emit, Finished, Planned, Started
+from bundler.events import Advanced, Emit, Finished, Noted, Planned, Started
 from bundler.manifest import Image
 from bundler.publish.schedule import Cargo, Wave
 from bundler.reference import ImageTag
+from bundler.sizes import count_text, size_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,11 +19,13 @@ class Sent:
 
     Attributes:
         sent: Sent by us.
+        again: What of that another repository had, and the registry did not mount.
         mounted: Taken by the registry from another repository.
         there: There already.
     """
 
     sent: int = 0
+    again: int = 0
     mounted: int = 0
     there: int = 0
 
@@ -39,6 +42,7 @@ class PushProgress:
         emit(Planned(sum(self._missing.values())))
         self._sent = dict.fromkeys(self._sizes, 0)
         self._mounted = dict.fromkeys(self._sizes, 0)
+        self._again: dict[ImageTag, list[int]] = {tag: [] for tag in self._sizes}
         self._begun: set[ImageTag] = set()
         self._lock = threading.Lock()
 
@@ -54,22 +58,40 @@ class PushProgress:
         """Tell of bytes that are there now; negative where some are sent again."""
         self._emit(Advanced(_name(image), step))
 
-    def count(self, image: Image, *, sent: int = 0, mounted: int = 0) -> None:
-        """Keep what became of a blob."""
+    def count_sent(self, image: Image, size: int, *, again: bool) -> None:
+        """Keep that a blob was sent; ``again`` where the registry did not mount it."""
         with self._lock:
-            self._sent[image.tag] += sent
-            self._mounted[image.tag] += mounted
+            self._sent[image.tag] += size
+            if again:
+                self._again[image.tag].append(size)
+
+    def count_mounted(self, image: Image, size: int) -> None:
+        """Keep that a blob was taken from another repository."""
+        with self._lock:
+            self._mounted[image.tag] += size
 
     def finish(self, image: Image) -> None:
         """Tell that an image is whole, but for its tag."""
         self.begin(image)
         self._emit(Finished(_name(image), skipped=not self._missing[image.tag]))
 
+    def tell_not_mounted(self) -> None:
+        """Tell of what was sent although another repository had it."""
+        sizes = [size for each in self._again.values() for size in each]
+        if sizes:
+            self._emit(
+                Noted(
+                    f"the registry did not mount {count_text(len(sizes), 'blob')} from another of "
+                    f"its repositories: {size_text(sum(sizes))} sent again"
+                )
+            )
+
     def sent(self) -> dict[ImageTag, Sent]:
         """Say what became of the bytes of each image."""
         return {
             tag: Sent(
                 sent=self._sent[tag],
+                again=sum(self._again[tag]),
                 mounted=self._mounted[tag],
                 there=size - self._sent[tag] - self._mounted[tag],
             )

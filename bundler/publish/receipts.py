@@ -12,7 +12,7 @@ from bundler.publish.layout import Layout, pinned_image
 from bundler.publish.objects import markers, release_files
 from bundler.publish.plan import Kind, Plan, State
 from bundler.publish.push_progress import Sent
-from bundler.receipt import ChartReceipt, ImageReceipt, ObjectReceipt, Receipt
+from bundler.receipt import ChartReceipt, ImageReceipt, ObjectReceipt, Receipt, TrustReceipt
 from bundler.reference import ImageTag
 from bundler.release import TrustedRelease
 from bundler.target import Target
@@ -26,26 +26,52 @@ def make_receipt(
     layout: Layout,
     *,
     sent: Mapping[ImageTag, Sent],
+    read_back: bool,
     chart: RenderedChart | None,
     installed: Installed | None,
     checks_content: bool | None,
     now: str,
 ) -> Receipt:
-    """Say what a plan that was carried out came to."""
+    """Say what a plan that was carried out came to.
+
+    Args:
+        plan: What there was to do; nothing, where images were only read back.
+        release: The one that was published.
+        target: Where it went.
+        layout: All names there.
+        sent: What each image came to.
+        read_back: Whether the images were read back.
+        chart: What is installed; None where the run was not about it.
+        installed: What Helm says of that.
+        checks_content: Whether the store refuses wrong bytes; None where it was not asked.
+        now: When the run began.
+    """
     return Receipt(
         release=plan.release,
         manifest=plan.manifest,
         sequence=release.manifest.release.sequence,
         signatures=release.signatures,
+        trust=_trust(release),
         time=now,
         tool=__version__,
         bucket=str(target.s3.place),
         store_checks_content=checks_content,
         images=tuple(_images(plan, release, target, sent)),
+        images_read_back=read_back and bool(sent),
         objects=(*_checkpoint_files(plan, release, layout), *_small(plan, release, layout)),
         chart=_chart(plan, target, chart, installed) if chart else None,
         allowances=plan.allowances,
         done=tuple(_done(plan, sent)),
+    )
+
+
+def _trust(release: TrustedRelease) -> TrustReceipt:
+    trust = release.trust
+    return TrustReceipt(
+        version=trust.version,
+        threshold=trust.signers.threshold,
+        keys=tuple(key.spki_digest for key in trust.signers.keys),
+        signed=tuple(key.spki_digest for key in release.signers),
     )
 
 
@@ -63,7 +89,8 @@ def _chart(
 
 
 def _left_out(plan: Plan, *kinds: Kind) -> set[str]:
-    steps = (step for step in plan.steps if step.state is State.NOT_ASKED)
+    """Name what nobody asked about, and where another thing lies, which stays."""
+    steps = (step for step in plan.steps if step.state is State.NOT_ASKED or step.kept)
     return {step.name for step in steps if step.kind in kinds}
 
 
@@ -90,6 +117,7 @@ def _images(
             bytes_sent=moved.sent,
             bytes_mounted=moved.mounted,
             bytes_there=moved.there,
+            bytes_sent_again=moved.again,
         )
 
 

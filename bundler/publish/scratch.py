@@ -14,7 +14,10 @@ from pathlib import Path
 from bundler.archive.trouble import blaming
 
 _PREFIX = "bundle-publish-"
+_RANDOM = "?" * 8  # what tempfile adds
 _LOCK = "lock"
+# Removed first, so that what a kill leaves in the middle of that can still be told by its lock.
+_CONTENT = "content"
 
 
 @contextmanager
@@ -32,24 +35,42 @@ def scratch_directory(parent: Path | None = None) -> Iterator[Path]:
     place = Path(tempfile.gettempdir()) if parent is None else parent
     _remove_abandoned(place)
     with blaming(place):
-        directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
-        descriptor = os.open(directory / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        directory, descriptor = _make_locked(place)
     try:
-        yield directory
+        yield directory / _CONTENT
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        _remove(directory)
         os.close(descriptor)
 
 
+def _make_locked(place: Path) -> tuple[Path, int]:
+    while True:
+        directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
+        # Until it is locked, another run may take it for abandoned and remove it.
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = os.open(directory / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if (directory / _LOCK).exists():
+                (directory / _CONTENT).mkdir(mode=0o700)
+                return directory, descriptor
+            os.close(descriptor)
+
+
+def _remove(directory: Path) -> None:
+    shutil.rmtree(directory / _CONTENT, ignore_errors=True)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
 def _remove_abandoned(place: Path) -> None:
-    for directory in place.glob(f"{_PREFIX}*"):
+    for directory in place.glob(f"{_PREFIX}{_RANDOM}"):
         with contextlib.suppress(OSError):
             if directory.is_symlink() or directory.stat().st_uid != os.getuid():
                 continue
+            with contextlib.suppress(OSError):
+                directory.rmdir()  # killed before it was locked
             descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(directory, ignore_errors=True)
+                _remove(directory)
             finally:
                 os.close(descriptor)

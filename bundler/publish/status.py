@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from bundler.digest import Digest
-from bundler.manifest import MANIFEST_NAME, Checkpoint, CheckpointFile, Manifest
+from bundler.manifest import MANIFEST_NAME, Checkpoint, Manifest
 from bundler.publish.chart import is_pending
 from bundler.publish.inventory import MARKERS, RECEIPTS, Held, Inventory
 from bundler.publish.layout import Layout
 from bundler.publish.pointer import Pointer
 from bundler.release import is_additive
-from bundler.stores.base import StoredObject
-from bundler.stores.judgement import Sameness, judge
 from bundler.sums import SUMS_NAME
 from bundler.target import KubernetesTarget
 from bundler.tools.helm_release import Installed
@@ -136,32 +134,6 @@ class Status:
             "counts": counts,
             "findings": [item.to_dict() for item in self.findings],
         }
-
-
-_STANDINGS = {
-    Sameness.SAME: Standing.PRESENT,
-    Sameness.OTHER: Standing.DIFFERENT,
-    Sameness.UNKNOWN: Standing.UNPROVEN,
-}
-
-
-def judge_object(
-    key: str, file: CheckpointFile, found: StoredObject | None, *, group: str
-) -> Finding:
-    """Compare what a store says of an object with what was signed of a checkpoint's file.
-
-    A checksum that is not ours counts as different, though the same bytes in other parts have
-    another one: only reading tells, and nobody is to take for whole what perhaps is not.
-    """
-    standing, detail = Standing.MISSING, ""
-    if found is not None:
-        judged = judge(found, file.size, file.parts, file.digest)
-        standing, detail = _STANDINGS[judged.sameness], judged.detail
-        if standing is Standing.UNPROVEN and found.checksum is not None:
-            standing, detail = Standing.DIFFERENT, f"{detail}: --read-back tells"
-    return Finding(
-        subject=Subject.CHECKPOINT_FILE, name=key, standing=standing, detail=detail, group=group
-    )
 
 
 def judge_pointer(

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from bundler.digest import Digest
 from bundler.errors import BundleError, ContentError, NotFoundError, WorldError
 from bundler.events import Emit, Finished, Started, ignore
-from bundler.manifest import Checkpoint, CheckpointFile, Image, Manifest
+from bundler.manifest import MANIFEST_NAME, Checkpoint, Image, Manifest
 from bundler.publish.ages import age_text
 from bundler.publish.cluster_memory import ClusterMemory
 from bundler.publish.inventory import Inventory, prefixes, take_inventory
 from bundler.publish.layout import Layout, lay_out
 from bundler.publish.memory import Remembered, read_pointer
-from bundler.publish.objects import first_wrong_part, plan_small_objects
+from bundler.publish.objects import plan_small_objects
 from bundler.publish.only import EVERYTHING, Only
 from bundler.publish.plan import Kind, State
 from bundler.publish.pointer import Pointer
@@ -28,9 +28,9 @@ from bundler.publish.status import (
     chosen,
     foreign_objects,
     judge_installed,
-    judge_object,
     judge_pointer,
 )
+from bundler.publish.status_checkpoints import CheckpointLook
 from bundler.publish.status_images import look_at_image
 from bundler.publish.together import for_each
 from bundler.reference import S3Prefix
@@ -42,7 +42,7 @@ from bundler.target import Target
 from bundler.tools.helm_release import Installed
 from bundler.trust import Trust
 
-_OBJECT_THREADS, _IMAGE_THREADS = 24, 8
+_IMAGE_THREADS = 8
 _STANDINGS = {
     State.PRESENT: Standing.PRESENT,
     State.TO_DO: Standing.MISSING,
@@ -206,29 +206,15 @@ class Survey:
     def _checkpoint_files(
         self, inventory: Inventory, layout: Layout, checkpoints: Sequence[Checkpoint]
     ) -> list[Finding]:
-        found: dict[str, Finding] = {}
-
-        def look(item: tuple[S3Prefix, CheckpointFile]) -> None:
-            place, file = item
-            key, held = place.key(file.path), inventory.checkpoints.get(str(place))
-            there = held is not None and file.path in held.objects
-            stored = self.places.store.head(key) if there else None
-            finding = judge_object(key, file, stored, group=str(place))
-            alike = stored is not None and stored.size == file.size
-            if self.read_back and alike and finding.standing is not Standing.PRESENT:
-                finding = self._read_back(finding, file)
-            found[key] = finding
-
-        work = [
-            (layout.checkpoints[item.name], file) for item in checkpoints for file in item.files
-        ]
-        for_each(look, work, threads=_OBJECT_THREADS, stop=threading.Event())
-        return [found[place.key(file.path)] for place, file in work]
-
-    def _read_back(self, finding: Finding, file: CheckpointFile) -> Finding:
-        wrong = first_wrong_part(self.places.store, finding.name, file)
-        standing = Standing.DIFFERENT if wrong else Standing.PRESENT
-        return replace(finding, standing=standing, detail=wrong or "read back")
+        look = CheckpointLook(
+            store=self.places.store,
+            inventory=inventory,
+            manifest_key=layout.release.key(MANIFEST_NAME),
+            read_back=self.read_back,
+        )
+        return look.findings(
+            [(layout.checkpoints[item.name], file) for item in checkpoints for file in item.files]
+        )
 
     def _small_objects(self, layout: Layout) -> Iterator[Finding]:
         for step in plan_small_objects(self.places.store, self.release, layout):

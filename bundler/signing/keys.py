@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from bundler.digest import Digest
@@ -19,6 +20,9 @@ MAX_KEY_BYTES = 16 << 10
 # Source: OpenSSL, PEM_BUFSIZE, the longest passphrase that its own tools can be given.
 _MAX_PASSPHRASE_BYTES = 1023
 _CURVE = "secp256r1"
+# A key is asked for again and again, and a trust file may list a thousand: to load one takes longer
+# than to verify with it.
+_KEYS_KEPT = 2048
 _PUBLIC_PEM = re.compile(rb"\s*-----BEGIN PUBLIC KEY-----[^-]+-----END PUBLIC KEY-----\s*")
 _PRIVATE_PEM = re.compile(
     rb"\s*-----BEGIN (ENCRYPTED )?PRIVATE KEY-----[^-]+-----END \1?PRIVATE KEY-----\s*"
@@ -177,6 +181,7 @@ def _check_size(pem: bytes, name: str) -> None:
         raise MalformedError(f"{name}: expected at most {MAX_KEY_BYTES} bytes, got {len(pem)}")
 
 
+@lru_cache(_KEYS_KEPT)
 def _load_public(pem: bytes) -> EllipticCurvePublicKey:
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from bundler.errors import MalformedError, ToolError, printable
+from bundler.archive.files import read_given
+from bundler.errors import ToolError, printable
 from bundler.signing.key_uri import FileKey, HsmKey, KeyUri, KmsKey
 from bundler.signing.keys import (
     MAX_KEY_BYTES,
@@ -62,23 +63,8 @@ def open_signer(key: KeyUri, *, secret: Secret, pkcs11_module: Path | None = Non
     return _open_hsm(key, secret, pkcs11_module)
 
 
-def read_key_file(path: Path) -> bytes:
-    """Read a key's file; that it is a link or a pipe is its owner's to choose.
-
-    Raises:
-        MalformedError: It is larger than a key.
-    """
-    with path.open("rb") as file:
-        content = file.read(MAX_KEY_BYTES + 1)
-    if len(content) > MAX_KEY_BYTES:
-        raise MalformedError(
-            f"{printable(str(path))}: expected at most {MAX_KEY_BYTES} bytes, got more"
-        )
-    return content
-
-
 def _open_file(key: FileKey, secret: Secret) -> PrivateKey:
-    pem = read_key_file(key.path)
+    pem = read_given(key.path, limit=MAX_KEY_BYTES)
     passphrase = secret(f"Passphrase of {key}") if needs_passphrase(pem) else None
     return read_private_key(pem, passphrase, name=printable(str(key)))
 

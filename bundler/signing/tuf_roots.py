@@ -156,11 +156,11 @@ def _listed(root: TufRoot, keyid: str, name: str) -> PublicKey:
             f"{name}: expected ecdsa with {_SCHEME}, got "
             f"{printable(f'{key.keytype} with {key.scheme}')}"
         )
-    return read_public_key(key.keyval["public"].encode("utf-8", "replace"), name=name)
+    return _public(key, name)
 
 
-def _public(key: Key) -> PublicKey:
-    return read_public_key(key.keyval["public"].encode("utf-8", "replace"), name=key.keyid)
+def _public(key: Key, name: str = "") -> PublicKey:
+    return read_public_key(key.keyval["public"].encode("utf-8", "replace"), name=name or key.keyid)
 
 
 def _tuf_key(key: PublicKey) -> Key:

@@ -31,6 +31,7 @@ from botocore.exceptions import (
 
 from bundler.errors import DeniedError, WorldError, printable
 from bundler.stores.tls import OTHER_HOST_HINT, is_of_another_host
+from bundler.stores.tunnel import PROXY_HINT, no_tunnel, without_login
 
 SHOWN = 300
 _KEYS = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile that AWS_PROFILE names"
@@ -78,7 +79,7 @@ _BREAKS: tuple[tuple[tuple[type[BotoCoreError], ...], type[WorldError], str, str
         "check AWS_PROFILE and AWS_CONFIG_FILE",
     ),
     (
-        (EndpointConnectionError, ConnectTimeoutError, ProxyConnectionError),
+        (EndpointConnectionError, ConnectTimeoutError),
         WorldError,
         "cannot reach {server}",
         "check the endpoint, the network and the proxy settings",
@@ -123,6 +124,8 @@ def unanswered(error: BotoCoreError, thing: str, server: str, service: Service) 
         server: Whom it was meant for.
         service: For the hint.
     """
+    if isinstance(error, ProxyConnectionError):
+        return _no_proxy(error, thing, server)
     if isinstance(error, SSLError):
         return _no_tls(error, thing, server, service)
     for kinds, made, text, hint in _BREAKS:
@@ -130,6 +133,15 @@ def unanswered(error: BotoCoreError, thing: str, server: str, service: Service) 
             reason = text.format(server=server, said=_said(error))
             return made(f"{thing}: {reason}", hint=hint)
     return WorldError(f"{thing}: {_said(error)}")
+
+
+def _no_proxy(error: ProxyConnectionError, thing: str, server: str) -> WorldError:
+    proxy = printable(without_login(str(error.kwargs.get("proxy_url", ""))))[:SHOWN]
+    refused = no_tunnel(str(error.kwargs.get("error", "")))
+    if refused is None:
+        return WorldError(f"{thing}: cannot reach the proxy {proxy}", hint=PROXY_HINT)
+    text = f"{thing}: the proxy {proxy} does not let us through to {server}: {refused.answer}"
+    return WorldError(text, hint=refused.hint)
 
 
 def _no_tls(error: SSLError, thing: str, server: str, service: Service) -> WorldError:

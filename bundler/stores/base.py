@@ -266,3 +266,6 @@ class Repositories(Protocol):
             DeniedError: We may not; the hint has the permission and the command for who may.
             WorldError: The service fails, or a limit of the account is reached.
         """
+
+    def mount_refusal(self) -> str:
+        """Say why no blob is mounted from one repository to another; empty where it may be."""

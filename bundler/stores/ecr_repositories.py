@@ -28,6 +28,7 @@ _SEGMENT = re.compile(r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*")
 _MAX_NAME = 256
 _MAX_PAGES = 100
 _ON_PUSH, _ROOT = "CREATE_ON_PUSH", "ROOT"
+_MOUNTING, _MAY_LOOK = "BLOB_MOUNTING", "ecr:GetAccountSetting"
 
 
 class _RegistryId(TypedDict, total=False):
@@ -76,6 +77,22 @@ class EcrRepositories:
         for policy in lacking:
             self._set(whole, policy)
         return made or bool(lacking)
+
+    def mount_refusal(self) -> str:
+        """Say why no blob is mounted; empty where the account lets it be.
+
+        Source:
+            Amazon ECR user guide, "Blob mounting in Amazon ECR": it has to be switched on. API
+            reference, GetAccountSetting: ENABLED or DISABLED.
+        """
+        try:
+            with told(self._place.at("", _MAY_LOOK)):
+                found = self._client.get_account_setting(name=_MOUNTING)
+        except (MalformedError, WorldError):
+            return f"Amazon ECR mounts nothing unless {_MOUNTING} is on; {_MAY_LOOK} would tell"
+        if found.get("value") == "ENABLED":
+            return ""
+        return f"the account setting {_MOUNTING} of Amazon ECR is off"
 
     def _whole(self, name: str) -> str:
         whole = f"{self._path}/{name}" if self._path else name

@@ -25,6 +25,7 @@ from urllib3.util import Retry
 from bundler.errors import DeniedError, WorldError, printable
 from bundler.source import LOGIN_HINT
 from bundler.stores.login import Credential, IdentityToken, Login
+from bundler.stores.tunnel import no_tunnel
 
 _MAX_TOKEN_BYTES = 1 << 20
 _TIMEOUT = (10.0, 60.0)  # seconds to connect, and between two reads
@@ -239,6 +240,11 @@ def _told(place: str) -> Iterator[None]:
             hint="put the registry's CA into /etc/containers/certs.d/HOST:PORT/ca.crt",
         ) from error
     except (requests.exceptions.RequestException, HTTPError) as error:
+        if (refused := no_tunnel(str(error))) is not None:
+            raise WorldError(
+                f"{place}: the proxy does not let us through to the registry: {refused.answer}",
+                hint=refused.hint,
+            ) from error
         raise WorldError(
             f"{place}: cannot ask the registry: {printable(str(error))[-300:]}",
             hint=f"check the address and the network to it, {LEAVE_OUT}",

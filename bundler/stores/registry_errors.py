@@ -10,10 +10,10 @@ from bundler.errors import BundleError, DeniedError, NotFoundError, WorldError, 
 from bundler.stores.registry_messages import BUSY, Answer, InterruptedTransferError
 from bundler.stores.registry_url import Origin
 from bundler.stores.tls import OTHER_HOST_HINT, is_of_another_host
+from bundler.stores.tunnel import PROXY_LOGIN_HINT, no_tunnel
 
 UNAUTHORIZED, FORBIDDEN, NOT_FOUND, CONFLICT = 401, 403, 404, 409
 _BAD_REQUEST, _PROXY_LOGIN, _TOO_LARGE, _NO_SPACE = 400, 407, 413, 507
-_PROXY_HINT = "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY: which proxy, and with which login"
 _SHOWN = 300
 # Source: OCI distribution specification v1.1, "Error codes"; ECR's own names beside them.
 _NO_REPOSITORY = frozenset({"NAME_UNKNOWN", "RepositoryNotFoundException"})
@@ -137,7 +137,7 @@ def in_words(answer: Answer) -> str:
 
 def _hint(answer: Answer, words: Said) -> str:
     if answer.status == _PROXY_LOGIN:
-        return _PROXY_HINT
+        return PROXY_LOGIN_HINT
     if answer.status == _TOO_LARGE:
         return (
             "a proxy before the registry, or the registry, limits the size of a request: raise it"
@@ -184,8 +184,9 @@ def no_way(place: str, reason: str) -> WorldError:
     place = _host(place)
     if "CERTIFICATE_VERIFY_FAILED" in reason or is_of_another_host(reason):
         return _untrusted(place, reason)
-    if (tunnel := reason.partition("Tunnel connection failed: ")[2]) != "":
-        detail, hint = f"the proxy does not let us through: {tunnel}", _PROXY_HINT
+    if (refused := no_tunnel(reason)) is not None:
+        proxy = reason.partition(": Tunnel")[0]
+        detail, hint = f"{proxy} does not let us through: {refused.answer}", refused.hint
     elif "ALERT" in reason.upper():
         detail = "it refuses us in TLS: it wants a client certificate, or another one"
         hint = "name one that it trusts: registry.clientCertificate and registry.clientKey"

@@ -7,7 +7,6 @@ Bodies are sent as they come, without a copy, and no more of an answer is read t
 from __future__ import annotations
 
 import http.client
-import re
 import ssl
 import threading
 from collections.abc import Callable, Generator, Mapping
@@ -37,6 +36,7 @@ from bundler.stores.registry_messages import (
 from bundler.stores.registry_proxy import address_and_login, proxy_for
 from bundler.stores.registry_url import Origin
 from bundler.stores.retry import Timeouts
+from bundler.stores.tunnel import NoTunnel, no_tunnel
 
 _AGENT = f"airgap-llm-bundle/{__version__}"
 _CONNECTIONS = 64  # kept open to one server: more than threads ever ask at once
@@ -54,8 +54,6 @@ _LASTING_TLS = (
     "PROTOCOL_VERSION",
     "doesn't match",
 )
-# How http.client says what a proxy answered to CONNECT.
-_NO_TUNNEL = re.compile(r"Tunnel connection failed: ([0-9]{3})")
 
 
 class Http:
@@ -105,10 +103,10 @@ class Http:
             return self._answer(request, response)
         except (HTTPError, OSError) as error:
             reason = self._told(error, origin)
-            tunnel = _NO_TUNNEL.search(reason)
-            if _is_lasting(error, reason, tunnel):
+            refused = no_tunnel(reason)
+            if _is_lasting(error, reason, refused):
                 raise NoWayError(reason) from error
-            unreached = tunnel is not None or _is_unreached(error)
+            unreached = refused is not None or _is_unreached(error)
             raise InterruptedTransferError(
                 reason, unreached=unreached, stranger=unreached and origin not in self._reached
             ) from error
@@ -226,10 +224,10 @@ class Http:
             deadline.grant(self._timeouts.answer, self._timeouts.idle)
 
 
-def _is_lasting(error: Exception, reason: str, tunnel: re.Match[str] | None) -> bool:
+def _is_lasting(error: Exception, reason: str, refused: NoTunnel | None) -> bool:
     """Tell whether no other try would do better."""
-    if tunnel is not None:
-        return int(tunnel[1]) not in BUSY
+    if refused is not None:
+        return refused.status not in BUSY
     return isinstance(error, SSLError) and any(sign in reason for sign in _LASTING_TLS)
 
 

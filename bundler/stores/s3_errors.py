@@ -28,6 +28,7 @@ from bundler.stores.aws_errors import (
     message_of,
     unanswered,
 )
+from bundler.stores.tunnel import PROXY_LOGIN_HINT
 
 if TYPE_CHECKING:
     from types_boto3_s3.type_defs import ListObjectsV2OutputTypeDef
@@ -44,6 +45,7 @@ _SKEWED = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
 _REGION = "name the bucket's region in the target (s3.region) or in AWS_REGION"
 _BUCKET = "make the bucket, or correct its name or the endpoint"
 _FAILURES = {
+    "407": ("a proxy on the way let nothing through", PROXY_LOGIN_HINT),
     "NoSuchBucket": ("no such bucket", _BUCKET),
     "InvalidBucketName": ("the server does not take this bucket name", _BUCKET),
     "PermanentRedirect": ("the bucket is in another region", _REGION),

@@ -69,7 +69,7 @@ def open_cluster(target: KubernetesTarget, *, run: Run = run) -> KubernetesClust
     kubeconfig, context, namespace = target.kubeconfig, target.context, target.namespace
     return KubernetesCluster(
         kubectl=Kubectl(namespace=namespace, kubeconfig=kubeconfig, context=context, run=run),
-        helm=Helm(run=run, kubeconfig=kubeconfig, context=context),
+        helm=Helm(),
         release=HelmRelease(
             name=target.release,
             namespace=namespace,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.errors import ToolError, printable
-from bundler.process import Run, run
+from bundler.process import Run, run_alone
 
 _OLDEST = (3, 12)
 _VERSION = re.compile(r"v(\d+)\.(\d+)\.")
@@ -24,14 +24,10 @@ class Helm:
     """The ``helm`` program.
 
     Attributes:
-        kubeconfig, context: Which cluster; None for what helm would use by itself. Rendering asks
-            no cluster.
-        run: How programs are started.
+        run: How programs are started. It asks no cluster, so it gets no login to any.
     """
 
-    kubeconfig: Path | None = None
-    context: str | None = None
-    run: Run = run
+    run: Run = run_alone
 
     def require(self) -> None:
         """Check that the program is there and new enough.

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from bundler.added_files import added_problems
 from bundler.archive.bundle import CONTENTS_NAME
 from bundler.archive.extracted_tree import CLOSED
 from bundler.archive.trouble import blaming
@@ -19,7 +20,6 @@ from bundler.release_files import ReleaseFiles, shown
 from bundler.staleness import check_created, check_expiry
 from bundler.sums import SUMS_NAME
 from bundler.trust import Trust
-from bundler.verify.additive import additive_findings
 from bundler.verify.archives import (
     check_archive,
     check_release_directory,
@@ -85,7 +85,7 @@ def verify_path(
     where = path if isinstance(path, ReleaseFiles) else find_release(path, release_dir)
     release = open_release(where, trust)
     expired = judge_expiry(release.manifest, now, allow_expired=allow_expired)
-    for problem in additive_findings(release):
+    for problem in added_problems(release):
         emit(Noted(problem))
     scope = read_scope(only, release.manifest, quick=quick)
     findings = Findings(
@@ -101,18 +101,12 @@ def verify_path(
         _check(path, kind, release, findings, elsewhere)
     else:
         check_release_in_bucket(release, findings)
-    return Report(
-        path=shown(path) if isinstance(path, Path) else path.shown(),
-        kind=kind,
-        release=release.manifest.release.directory,
+    return findings.report(
+        shown(path) if isinstance(path, Path) else path.shown(),
+        kind,
+        release.manifest.release.directory,
         signatures=release.signatures,
-        checked=tuple(findings.checked),
-        absent=tuple(findings.absent),
-        extra=tuple(findings.extra),
         expired=expired,
-        faults=tuple(findings.faults),
-        unread=tuple(findings.unread),
-        scope=scope,
         news=release.trust.news,
     )
 

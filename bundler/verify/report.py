@@ -128,6 +128,32 @@ class Findings:
     extra: list[str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
 
+    def report(
+        self,
+        path: str,
+        kind: str,
+        release: str,
+        *,
+        signatures: tuple[str, ...] = (),
+        expired: str | None = None,
+        news: str | None = None,
+    ) -> Report:
+        """Give the judgement that all of them come to; the arguments as for ``Report``."""
+        return Report(
+            path=path,
+            kind=kind,
+            release=release,
+            signatures=signatures,
+            checked=tuple(self.checked),
+            unread=tuple(self.unread),
+            scope=self.scope,
+            absent=tuple(self.absent),
+            extra=tuple(self.extra),
+            expired=expired,
+            news=news,
+            faults=tuple(self.faults),
+        )
+
     def add_checked(self, name: str, size: int) -> None:
         """Tell what was compared: read, unless only a quick look was asked for."""
         (self.unread if self.scope.quick else self.checked).append(Checked(name, size))

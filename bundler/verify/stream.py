@@ -21,7 +21,7 @@ from bundler.manifest import Bundle, Checkpoint
 from bundler.release import find_release, open_release
 from bundler.trust import Trust
 from bundler.verify.path import BUNDLE, CHECKPOINT, judge_expiry
-from bundler.verify.report import Checked, Report
+from bundler.verify.report import Findings, Report
 from bundler.verify.scope import archive_of, read_scope
 
 if TYPE_CHECKING:
@@ -70,16 +70,14 @@ def verify_stream(
     with ThreadPoolExecutor(1) as hashing:
         run = _Run(stream, archive, emit, hashing)
         faults = run.faults()
-    return Report(
-        path="-",
-        kind=CHECKPOINT if isinstance(archive, Checkpoint) else BUNDLE,
-        release=release.manifest.release.directory,
+    findings = Findings(faults=faults)
+    findings.add_checked(scope.archive, run.position)
+    return findings.report(
+        "-",
+        CHECKPOINT if isinstance(archive, Checkpoint) else BUNDLE,
+        release.manifest.release.directory,
         signatures=release.signatures,
-        checked=(Checked(scope.archive, run.position),),
-        absent=(),
-        extra=(),
         expired=expired,
-        faults=tuple(faults),
         news=release.trust.news,
     )
 

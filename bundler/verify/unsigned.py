@@ -33,14 +33,4 @@ def verify_unsigned(
     """
     findings = Findings(require_all=True, images=manifest.images, emit=emit)
     check_archives(directory, manifest, findings, elsewhere)
-    return Report(
-        path=shown(directory),
-        kind=RELEASE,
-        release=manifest.release.directory,
-        signatures=(),
-        checked=tuple(findings.checked),
-        absent=(),
-        extra=tuple(findings.extra),
-        expired=None,
-        faults=tuple(findings.faults),
-    )
+    return findings.report(shown(directory), RELEASE, manifest.release.directory)

@@ -214,7 +214,7 @@ class TestWords:
         plain.script = lambda _: Reply(status=status)
         registry = through(plain)
         with pytest.raises(
-            WorldError, match=f"the proxy does not let us through: {status}"
+            WorldError, match=f"the proxy {plain.url} does not let us through: {status}"
         ) as caught:
             registry.manifest("atlas", "1.0.0")
         assert "HTTPS_PROXY" in told(caught.value)

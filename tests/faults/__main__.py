@@ -8,7 +8,7 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,12 +18,14 @@ from tests.faults.disk_sweeps import Kills, Refusals, ShortCalls
 from tests.faults.jobs import BUCKET, JOBS, World
 from tests.faults.machine import Machine
 from tests.faults.power import PowerCuts
+from tests.faults.publish_sweeps import ONLY, PublishKills, RequestKills
+from tests.faults.shores import REGISTRIES
 from tests.faults.upload_sweeps import NetworkFaults, UploadKills
 from tests.faults.verdict import Sweep
 from tests.rehearsal.errors import RehearsalError
 from tests.rehearsal.s3 import Kind, s3
 
-SWEEPS: dict[str, Callable[[Sequence[str]], Sweep]] = {
+_OF_JOBS: Mapping[str, Callable[[Sequence[str]], Sweep]] = {
     "kill": Kills,
     "refuse": Refusals,
     "short": ShortCalls,
@@ -33,6 +35,11 @@ SWEEPS: dict[str, Callable[[Sequence[str]], Sweep]] = {
     "kill-upload": UploadKills,
     "network": NetworkFaults,
 }
+_OF_PUBLISH: Mapping[str, Callable[[Sequence[str], Sequence[str]], Sweep]] = {
+    "publish": RequestKills,
+    "kill-publish": PublishKills,
+}
+SWEEPS = (*_OF_JOBS, *_OF_PUBLISH)
 
 
 @dataclass
@@ -73,6 +80,18 @@ def _parser() -> argparse.ArgumentParser:
         "--job", action="append", choices=list(JOBS), help="only this one; may be repeated"
     )
     parser.add_argument(
+        "--registry",
+        action="append",
+        choices=REGISTRIES,
+        help="publish to this one only; may be repeated",
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=list(ONLY),
+        help="publish these parts; both, if not given; may be repeated",
+    )
+    parser.add_argument(
         "--step", type=int, default=1, help="try every n-th point; default %(default)s"
     )
     parser.add_argument(
@@ -94,22 +113,30 @@ def _world(server: Kind) -> Iterator[World]:
         s3(server, buckets=(BUCKET,)) as running,
         tempfile.TemporaryDirectory(prefix="faults-") as scratch,
     ):
-        yield World(Machine(), Path(scratch), running)
+        world = World(Machine(), Path(scratch), running)
+        with world.opened:
+            yield world
 
 
 def _rows(world: World, asked: argparse.Namespace) -> Iterator[Row]:
-    names = asked.sweeps or list(SWEEPS)
+    names = asked.sweeps or SWEEPS
     ends = time.monotonic() + asked.limit
     for left, name in zip(range(len(names), 0, -1), names, strict=True):
         share = (ends - time.monotonic()) / left
         yield run_sweep(
             world,
-            SWEEPS[name](asked.job or list(JOBS)),
+            _sweep(name, asked),
             step=asked.step,
             seed=asked.seed,
             seconds=share,
             point=asked.point,
         )
+
+
+def _sweep(name: str, asked: argparse.Namespace) -> Sweep:
+    if name in _OF_PUBLISH:
+        return _OF_PUBLISH[name](asked.registry or REGISTRIES, asked.only or ["both"])
+    return _OF_JOBS[name](asked.job or list(JOBS))
 
 
 def run_sweep(

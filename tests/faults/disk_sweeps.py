@@ -18,7 +18,7 @@ _NAMING = ("rename", "renameat", "renameat2", "link", "linkat")
 _MAKING = ("mkdir", "mkdirat", "unlink", "unlinkat", "rmdir")
 _SIZING = ("ftruncate", "fallocate", "fchmod", "flock")
 _SYNCS = ("fsync", "fdatasync")
-_CHANGES = (*WRITES, *_NAMING, *_MAKING, *_SIZING, *_SYNCS, "openat", "sendto", "sendmsg")
+CHANGES = (*WRITES, *_NAMING, *_MAKING, *_SIZING, *_SYNCS, "openat", "sendto", "sendmsg")
 # What each call may be refused with; a read of 0 bytes is the end of a file that was longer.
 _END = "retval=0"
 _REFUSALS = {
@@ -71,7 +71,7 @@ class Kills:
         return [
             f"{name}/{aim}"
             for name in self.jobs
-            for aim in looked_at(world, JOBS[name], _CHANGES, sockets=True)
+            for aim in looked_at(world, JOBS[name], CHANGES, sockets=True)
         ]
 
     def try_point(self, world: World, point: str) -> list[str]:

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from bundler import cli
 from bundler.sign import sign_release
 from bundler.signing.keys import new_key_pair, read_private_key
+from tests.faults.publish_inputs import make_publishable
 from tests.integration.release_inputs import write_inputs
 from tests.small_release import (
     make_checkpoint,
@@ -58,5 +59,6 @@ PREPARE: Mapping[str, Callable[[Path], object]] = {
     "locked": _locked,
     "unsigned": _unsigned,
     "signed": _signed,
+    "publishable": make_publishable,
     "nothing": lambda place: None,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from bundler.manifest import MANIFEST_NAME
 from tests.faults.inputs import CHECKPOINT
 from tests.faults.machine import Machine, Run
+from tests.faults.shores import Shore, open_shore
 from tests.faults.trees import Tree, Trees, tree
 from tests.rehearsal.s3 import S3
 from tests.volume_sets import BUNDLE, COMPRESSED_BYTES, TINY, VOLUME_BYTES
@@ -157,21 +159,32 @@ class World:
         machine: Makes the processes.
         scratch: For everything.
         server: An S3 server with the bucket; None where no job needs one.
+        opened: Ends what runs beside it.
     """
 
     machine: Machine
     scratch: Path
     server: S3 | None = None
+    opened: ExitStack = field(default_factory=ExitStack)
     _manifest: str = ""
     _ready: dict[str, Trees] = field(default_factory=dict)
+    _shores: dict[str, Shore] = field(default_factory=dict)
     _count: int = 0
+
+    def shore(self, kind: str) -> Shore:
+        """Give a registry of a kind, and the bucket, each behind a proxy."""
+        if kind not in self._shores:
+            assert self.server is not None
+            self._shores[kind] = self.opened.enter_context(open_shore(kind, self.server))
+        return self._shores[kind]
+
+    def publishable(self) -> Path:
+        """Give a directory with a signed release, and the key that vouches for it."""
+        return self._prepared("publish", "publishable")
 
     def place(self, job: Job, *, below: Path | None = None) -> Path:
         """Give a new directory with the inputs of a job."""
-        template = self.scratch / f"inputs-{job.name}"
-        if not template.exists():
-            template.mkdir()
-            self._run("prepare", job.prepare, str(template))
+        template = self._prepared(job.name, job.prepare)
         self._count += 1
         place = (below or self.scratch) / f"place-{self._count}" / job.name
         shutil.copytree(template, place, symlinks=True)
@@ -220,6 +233,13 @@ class World:
         where = [str(self.release()), endpoint or self.server.url, self.server.region, url]
         environment = environment_of(self.server, endpoint)
         return Run(entry="upload", arguments=where, cwd=self.scratch, environment=environment)
+
+    def _prepared(self, name: str, kind: str) -> Path:
+        template = self.scratch / f"inputs-{name}"
+        if not template.exists():
+            template.mkdir()
+            self._run("prepare", kind, str(template))
+        return template
 
     def _run(self, entry: str, *arguments: str) -> None:
         ended = self.machine.run(

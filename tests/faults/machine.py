@@ -79,6 +79,7 @@ class Machine:
         *,
         strace: Sequence[str] = (),
         when_stopped: Callable[[], object] = lambda: None,
+        when_started: Callable[[int], object] = lambda pid: None,
     ) -> Ended:
         """Run to the end.
 
@@ -86,6 +87,7 @@ class Machine:
             run: What.
             strace: Its options; without any, strace does not look.
             when_stopped: Called each time that strace lets SIGSTOP stop it; then it goes on.
+            when_started: Called with its number before it does anything.
 
         Raises:
             TimeoutError: It did not end in a minute; it was killed.
@@ -97,6 +99,8 @@ class Machine:
             process.start()
             there.close()
             try:
+                assert process.pid is not None
+                when_started(process.pid)
                 calls = self._let_run(process, here, strace, Path(scratch), when_stopped)
             finally:
                 left = _kill_session(process)

@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import missing
 from tests.faults.__main__ import Row, run_sweep
 from tests.faults.changes import FullDisks, SourceChanges
 from tests.faults.disk_sweeps import Kills, Refusals, ShortCalls
-from tests.faults.jobs import BUCKET, JOBS, Job, World
-from tests.faults.machine import Machine
+from tests.faults.jobs import JOBS, Job, World
 from tests.faults.power import Disk, PowerCuts
 from tests.faults.upload_sweeps import NetworkFaults, UploadKills
 from tests.faults.verdict import WORLD, Sweep
 from tests.rehearsal import programs
-from tests.rehearsal.s3 import S3
 
 SECONDS = 2.0
 QUICK = ("split", "split-zstd", "extract", "extract-bundle", "sign", "receipt")
 CARELESS = Job(
     name="careless", arguments=("{place}/out",), prepare="nothing", entry="write-carelessly"
 )
-
-
-@pytest.fixture(scope="session")
-def world(s3: S3, tmp_path_factory: pytest.TempPathFactory) -> World:
-    if os.geteuid() != 0:
-        missing("root, to look into other processes")
-    if shutil.which("strace") is None:
-        missing("strace")
-    s3.create_bucket(BUCKET)
-    return World(Machine(), tmp_path_factory.mktemp("faults"), s3)
 
 
 @pytest.fixture

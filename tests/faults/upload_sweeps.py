@@ -13,7 +13,7 @@ from tests.faults.verdict import KILLED
 from tests.rehearsal.faults import Action, Answer, Call, Cut, CutAnswer, Lose, Stall
 from tests.rehearsal.faulty_proxy import FaultyProxy, faulty_proxy
 
-_HEARD = ("connect", "sendto", "sendmsg", "write", "sendfile", "recvfrom", "poll", "close")
+HEARD = ("connect", "sendto", "sendmsg", "write", "sendfile", "recvfrom", "poll", "close")
 _XML = {"Content-Type": "application/xml"}
 
 
@@ -69,9 +69,9 @@ class UploadKills:
     def points(self, world: World) -> list[str]:
         """List all points, in the order of a run."""
         with self._uploads.to(world) as (place, _):
-            trace = ["-e", f"trace={','.join((*_HEARD, 'execve'))}", *SHOWN]
+            trace = ["-e", f"trace={','.join((*HEARD, 'execve'))}", *SHOWN]
             calls = place.upload(strace=trace).calls
-        return list(map(str, aims(calls, _HEARD, world.scratch, sockets=True)))
+        return list(map(str, aims(calls, HEARD, world.scratch, sockets=True)))
 
     def try_point(self, world: World, point: str) -> list[str]:
         """Kill at one point; gives what is wrong afterwards."""

@@ -119,7 +119,7 @@ MEMBERS: list[tuple[int, str, bytes, str]] = [
     ),
     (17, "negative size", member(LAST, size=b"-0000000001\0"), "expected octal"),
     (17, "negative size in base 256", member(LAST, size=b"\xff" * 12), "expected octal"),
-    (18, "size of 8 EiB", member(LAST, size=b"\x80" + bytes(3) + b"\x7f" + b"\xff" * 7), "octal"),
+    (18, "size of 8 EiB", member(LAST, size=b"\x80" + bytes(3) + b"\x7f" + b"\xff" * 7), "not the"),
     (18, "size beyond the end", member(LAST, size=b"77777777777\0"), "run past the archive's end"),
     (19, "other size in PAX", pax((b"size", b"1")) + member(LAST, data=b"12"), "not the one that"),
     (20, "global header", pax((b"path", b"evil"), kind=b"g") + member(LAST), "a global PAX header"),
@@ -130,7 +130,7 @@ MEMBERS: list[tuple[int, str, bytes, str]] = [
         pax(*SPARSE) + member(LAST, data=b"1000000000\n" + bytes(100 << 10)),
         "expected a PAX path or size",
     ),
-    (22, "PAX header without an end", member(b"x", b"x", b"0 path=x\n"), "expected a PAX path"),
+    (22, "PAX header without an end", member(b"x", b"x", b"0 path=x\n"), "expected a PAX record"),
     (22, "PAX header of no bytes", member(b"x", b"x") + member(LAST), "not the one that"),
     (23, "wrong checksum", member(LAST)[:148] + b"0" * 8 + member(LAST)[156:], "checksum is wrong"),
 ]

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from bundler.digest import Digest
+from bundler.lockfile import lock_path
 from bundler.manifest import MANIFEST_NAME
 from bundler.manifest_codec import decode_manifest
 from bundler.reference import S3Prefix
 from tests.hostile.limited import visible_files
-from tests.hostile.releases import ARCHIVE, CHECKPOINT
 from tests.integration.fetching import log_in
+from tests.integration.release_inputs import edit_spec, safetensors, write_inputs
 from tests.integration.released_in_s3 import s3_client
+from tests.integration.signing import bundle
 from tests.rehearsal.s3 import S3
 from tests.small_release import noise
 
 RELEASES, WEIGHTS = "releases/demo", "model.safetensors"
+CHECKPOINT = "one_1"
 
 
 class Bucket:
@@ -31,6 +34,7 @@ class Bucket:
     def __init__(self, server: S3, name: str, release: Path) -> None:
         self.server = server
         self.name = name
+        self.release = release
         manifest = (release / MANIFEST_NAME).read_bytes()
         self.files = contents(release)
         self.digest = Digest.of(manifest)
@@ -67,16 +71,58 @@ class Bucket:
 
 def contents(release: Path) -> dict[str, bytes]:
     """Give the files of the checkpoint, as its archive has them."""
-    archive = (release / ARCHIVE).read_bytes()
     checkpoint = decode_manifest((release / MANIFEST_NAME).read_bytes()).checkpoint(CHECKPOINT)
+    archive = (release / checkpoint.archive).read_bytes()
     return {file.path: archive[file.offset : file.offset + file.size] for file in checkpoint.files}
 
 
+@dataclass(frozen=True)
+class Releases:
+    """Two of one vendor, built and signed by the command: other weights, and the key of both."""
+
+    newer: Path
+    older: Path
+    key: Path
+
+
+def build(spec: Path, out: Path, key: Path) -> Path:
+    done = bundle("build", spec, "-o", out)
+    assert done.returncode == 0, done.stderr
+    release = Path(done.stdout.strip())
+    signed = bundle("sign", release, "--key", key)
+    assert signed.returncode == 0, signed.stderr
+    return release
+
+
+@pytest.fixture(scope="module")
+def releases(tmp_path_factory: pytest.TempPathFactory, need: Callable[[str], str]) -> Releases:
+    need("skopeo")
+    work = tmp_path_factory.mktemp("vendor")
+    assert bundle("keygen", work / "release", "--no-passphrase").returncode == 0
+    spec = write_inputs(work / "in")
+    newer = build(spec, work / "newer", work / "release.key")
+    weights = safetensors({"layer.0": b"older weights" * 400})
+    (spec.parent / "models" / "one" / WEIGHTS).write_bytes(weights)
+    edit_spec(spec, "sequence: 3", "sequence: 2")
+    edit_spec(spec, "version: 2026.11.0", "version: 2026.10.0")
+    lock_path(spec).unlink()
+    older = build(spec, work / "older", work / "release.key")
+    return Releases(newer, older, work / "release.pub")
+
+
 @pytest.fixture
-def bucket(s3: S3, s3_bucket: str, good: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+def bucket(s3: S3, s3_bucket: str, releases: Releases, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     log_in(s3, monkeypatch)
     monkeypatch.setenv("AWS_REGION", s3.region)
-    return Bucket(s3, s3_bucket, good)
+    return Bucket(s3, s3_bucket, releases.newer)
+
+
+def test_both_releases_are_good_ones(releases: Releases) -> None:
+    """Whoever has the bucket has them from the vendor, and both are signed by the same key."""
+    for release in (releases.newer, releases.older):
+        done = bundle("verify", release, "--key", releases.key)
+        assert done.returncode == 0, done.stderr
+    assert contents(releases.newer)[WEIGHTS] != contents(releases.older)[WEIGHTS]
 
 
 def other_weights(bucket: Bucket, older: Path) -> None:
@@ -101,25 +147,34 @@ def test_what_was_published_is_taken(bucket: Bucket, tmp_path: Path) -> None:
     assert visible_files(tmp_path / "out") == sorted(bucket.files)
 
 
+def weights_of_the_older(bucket: Bucket, older: Path) -> None:
+    bucket.put(bucket.source.key(WEIGHTS), contents(older)[WEIGHTS])
+
+
+def all_but_the_manifest(bucket: Bucket, older: Path) -> None:
+    manifest = (bucket.release / MANIFEST_NAME).read_bytes()
+    older_release(bucket, older)
+    bucket.put(f"{RELEASES}/{MANIFEST_NAME}", manifest)
+
+
 @pytest.mark.parametrize(
     ("attack", "says"),
     [
         (other_weights, WEIGHTS),
+        (weights_of_the_older, WEIGHTS),
         (other_manifest, MANIFEST_NAME),
         (older_release, MANIFEST_NAME),
+        (all_but_the_manifest, WEIGHTS),
     ],
 )
 def test_a_pod_takes_nothing_that_was_not_published(
     bucket: Bucket,
-    good: Path,
+    releases: Releases,
     tmp_path: Path,
     attack: Callable[[Bucket, Path], object],
     says: str,
 ) -> None:
-    older = Path(shutil.copytree(good, tmp_path / "older"))
-    path = older / MANIFEST_NAME
-    path.write_bytes(path.read_bytes().replace(b'"sequence": 1', b'"sequence": 9'))
-    attack(bucket, older)
+    attack(bucket, releases.older)
     done = bucket.fetch(tmp_path / "out")
     assert done.returncode == 5, done.stderr
     [line] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]

@@ -9,6 +9,7 @@ import re
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,11 @@ import pytest
 from bundler.archive.oci import read_layout
 from bundler.build import lock_release
 from bundler.build.images import PinnedImage, scratch_bytes
+from bundler.cli import run
 from bundler.digest import Digest
 from bundler.errors import BundleError, ContentError, MalformedError, NotFoundError
 from bundler.events import Event, Noted
+from bundler.lockfile import lock_path, read_lock
 from bundler.reference import ImageTag
 from bundler.source import ArchiveSource, LayoutSource, Platform, RegistrySource, Source
 from bundler.spec import ImageSpec
@@ -132,6 +135,38 @@ def test_a_docker_archive_is_converted_once_and_said_so(spec_path: Path, tmp_pat
     notes = [event.text for event in events if isinstance(event, Noted)]
     assert f"atlas:1.0.0: converted to OCI: {image.source_digest} is now {image.digest}" in notes
     again = build(spec_path, tmp_path / "again", built.lock)
+    assert content(again.directory) == content(built.directory)
+
+
+def test_a_lock_shows_what_a_converted_image_was_and_is(
+    spec_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = spec_path.parent / "images"
+    docker_archive(images / "atlas", images / "atlas.tar")
+    edit_spec(spec_path, "oci:images/atlas:1.0.0", "docker-archive:images/atlas.tar\n  tag: 1.0.0")
+    assert run(["lock", str(spec_path)]) == 0
+    told = capsys.readouterr()
+    lock = read_lock(lock_path(spec_path))
+    image, *others = lock.images
+    before, after = image.source_digest, image.digest
+    assert (image.converted_from, before == after) == (before, False)
+    assert {other.converted_from for other in others} == {None}
+    assert "1 image converted from Docker's types to OCI's" in told.out
+    [row] = [line.split() for line in told.out.splitlines() if line.startswith("atlas:1.0.0")]
+    assert row == ["atlas:1.0.0", str(before), str(after)]
+    assert f"atlas:1.0.0: converted to OCI: {before} is now {after}" in told.err
+    assert run(["lock", str(spec_path), "--json"]) == 0
+    [facts] = json.loads(capsys.readouterr().out)["converted"]
+    assert facts == {
+        "name": "atlas",
+        "tag": "1.0.0",
+        "convertedFrom": str(before),
+        "digest": str(after),
+    }
+    built = build(spec_path, tmp_path / "out")
+    assert built.lock == lock
+    earlier = replace(lock, images=(replace(image, converted_from=None), *others))
+    again = build(spec_path, tmp_path / "again", earlier)
     assert content(again.directory) == content(built.directory)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -55,6 +57,30 @@ def test_the_line_that_is_shown_shows_the_same_number(
     assert shown["fingerprint"].replace(" ", "") == digits
     assert digits.startswith(shown["key8"])
     assert shown["curve"] == "P-256"
+
+
+def first_key_commands() -> list[str]:
+    """Give what the page tells a person to type who has nothing of ours yet."""
+    page = (Path(__file__).parents[2] / "TRUST.md").read_text()
+    section = page.partition("## The first key\n")[2].partition("\n## ")[0]
+    return section.partition("```\n")[2].partition("```")[0].splitlines()
+
+
+def test_the_commands_of_the_first_key_s_page_run_as_they_stand(
+    pair: Path, tmp_path: Path, need: Callable[[str], str]
+) -> None:
+    need("openssl")
+    shutil.copy(pair.with_suffix(".pub"), tmp_path / "release.pub")
+    machine = json.loads(bundle("key", "show", tmp_path / "release.pub", "--json").stdout)
+    number, curve = (
+        subprocess.run(
+            ["bash", "-c", line], cwd=tmp_path, capture_output=True, check=True, text=True
+        )
+        for line in first_key_commands()
+    )
+    assert number.stdout == f"{machine['spkiSha256']}  -\n"
+    [wanted] = re.findall(r"# must say (\S+): P-256$", first_key_commands()[1])
+    assert f"ASN1 OID: {wanted}\n" in curve.stdout
 
 
 def test_the_private_half_shows_the_same_as_the_public_one(pair: Path, tmp_path: Path) -> None:

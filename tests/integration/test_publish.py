@@ -63,6 +63,8 @@ from bundler.target import (
 from tests.fake_cluster import NAMESPACE, FakeCluster
 from tests.publishable import SMALL, Recipe, make_publishable
 from tests.pushable import blob_offset
+from tests.rehearsal import registry as registries
+from tests.rehearsal.fixtures import need
 from tests.rehearsal.registry import Registry
 from tests.rehearsal.s3 import S3
 from tests.small_release import noise
@@ -97,6 +99,7 @@ class Site:
     emit: Emit | None = None
     repositories: Repositories | None = None
     images: PushOptions = DEFAULT_OPTIONS
+    now: str = NOW
 
     @property
     def destination(self) -> Destination:
@@ -117,7 +120,7 @@ class Site:
             self.target,
             self.destination,
             secrets=read_secrets(self.target),
-            now=NOW,
+            now=self.now,
             allowances=allow,
             emit=self.events.append,
         )
@@ -138,7 +141,7 @@ class Site:
             secrets=read_secrets(self.target),
             values_path=self.values_path,
             receipts=self.directory,
-            now=NOW,
+            now=self.now,
             verify_first=verify_first,
             images=self.images,
             scratch_parent=self.directory,
@@ -266,12 +269,41 @@ def test_the_receipt_says_what_became_of_each_image(site: Site, small: TrustedRe
     assert {
         each.tag: each.bytes_sent + each.bytes_mounted + each.bytes_there for each in receipt.images
     } == sizes
-    # They share nothing but their config, and the largest part of each is sent.
+    # They share nothing.
     assert sum(each.bytes_sent for each in receipt.images) > 2048 * len(sizes)
     site.target = replace(site.target, values={"models": {"point": {"replicas": 2}}})
     again = site.publish(small)
     assert again is not None
     assert {each.tag: each.bytes_there for each in again.images} == sizes
+
+
+@pytest.fixture(scope="module")
+def sharing(tmp_path_factory: pytest.TempPathFactory) -> TrustedRelease:
+    """Give a release whose images share a layer."""
+    recipe = replace(SMALL, shared=noise(9000, 7))
+    return make_publishable(tmp_path_factory.mktemp("sharing") / "demo", recipe)
+
+
+def test_the_receipt_says_what_was_sent_again_since_it_was_not_mounted(
+    site: Site, sharing: TrustedRelease
+) -> None:
+    need(lambda: registries.program("crane"))
+    with registries.registry("crane") as crane:
+        host = f"{crane.address}/here"
+        site.registry = open_registry(host, logins=GivenLogin(), plain_http=True)
+        site.target = replace(site.target, registry=replace(site.target.registry, host=host))
+        plan = site.plan(sharing)
+        receipt = site.publish(sharing, plan)
+    assert receipt is not None
+    again = [each.bytes_sent_again for each in receipt.images]
+    assert again[0] == 0
+    assert all(again[1:])
+    assert sum(again) == plan.shared_bytes
+    images = [step for step in plan.pending if step.kind is Kind.IMAGE]
+    assert sum(each.bytes_sent for each in receipt.images) == sum(
+        step.size + step.shared for step in images
+    )
+    assert "sent again" in site.said
 
 
 def test_the_extracted_bundle_is_as_good_as_the_archive(
@@ -295,7 +327,9 @@ def test_the_extracted_bundle_is_as_good_as_the_archive(
         site.plan(extracted)
 
 
-def test_read_back_looks_also_where_nothing_is_to_do(site: Site, small: TrustedRelease) -> None:
+def test_read_back_looks_also_where_nothing_is_to_do_and_its_proof_is_written(
+    site: Site, small: TrustedRelease
+) -> None:
     class Rotten:
         """A registry whose disk changed a byte of every blob."""
 
@@ -307,14 +341,37 @@ def test_read_back_looks_also_where_nothing_is_to_do(site: Site, small: TrustedR
 
     real = site.registry
     site.images = PushOptions(read_back=True)
-    site.publish(small)
+    first = site.publish(small)
+    assert first is not None
+    assert first.images_read_back
     assert "verb='read back'" in site.said
-    before = site.state()
-    assert site.publish(small) is None
-    assert site.state() == before
+    before, upgrades, applied = site.objects(), site.cluster.upgrades, len(site.cluster.applied)
+    site.now = "2026-11-22T00:00:00Z"
+    again = site.publish(small)
+    assert again is not None
+    assert (again.done, again.time, again.images_read_back) == ((), site.now, True)
+    assert {(each.sent, each.bytes_sent, each.bytes_mounted) for each in again.images} == {
+        (False, 0, 0)
+    }
+    assert [each.digest for each in again.images] == [each.digest for each in first.images]
+    assert not [each for each in again.objects if each.sent]
+    assert again.chart is not None
+    assert first.chart is not None
+    assert again.chart == replace(first.chart, changed=False)
+    assert (site.cluster.upgrades, len(site.cluster.applied)) == (upgrades, applied)
+    key = f"llm/releases/demo-2026.11.1/receipts/{again.name}.json"
+    assert site.objects().keys() - before.keys() == {key}
+    written = (site.directory / again.file_name).read_bytes()
+    assert decode_receipt(written, name="receipt") == again
+    assert site.store.get(key, limit=len(written)) == written
     site.registry = Rotten()
+    state = site.state()
     with pytest.raises(ContentError, match="expected blob sha256:"):
         site.publish(small)
+    assert site.state() == state
+    site.registry, site.images = real, DEFAULT_OPTIONS
+    assert site.publish(small) is None
+    assert site.state() == state
 
 
 class SomeRepositories:
@@ -331,6 +388,9 @@ class SomeRepositories:
         self.made.append(name)
         self.there.add(name)
         return True
+
+    def mount_refusal(self) -> str:
+        return "nobody mounts here"
 
 
 def test_repositories_are_planned_and_made_before_images_are_sent(
@@ -350,6 +410,19 @@ def test_repositories_are_planned_and_made_before_images_are_sent(
     assert some.made == ["model-downloader", "public-docs"]
     assert "repository public-docs" in receipt.done
     assert site.plan(small).pending == ()
+
+
+def test_where_repositories_say_that_nothing_is_mounted_the_plan_says_so(
+    site: Site, sharing: TrustedRelease
+) -> None:
+    site.repositories = SomeRepositories(*IMAGES)
+    images = [step for step in site.plan(sharing).pending if step.kind is Kind.IMAGE]
+    assert ["sent again: nobody mounts here" in step.detail for step in images] == [
+        False,
+        True,
+        True,
+    ]
+    assert all(step.size > 9000 and not step.shared for step in images)
 
 
 def test_planning_changes_nothing(site: Site, small: TrustedRelease) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from bundler.archive.bundle_files import open_bundle_files
 from bundler.cli import run
 from bundler.errors import CheckError, ContentError, MalformedError, StaleError
 from bundler.events import Event, Noted, Started
@@ -22,6 +23,7 @@ from bundler.publish.only import Only
 from bundler.publish.plan import Kind, Plan, State
 from bundler.publish.planning import make_plan
 from bundler.publish.pointer import NOTHING_ALLOWED
+from bundler.publish.push import push_images
 from bundler.publish.secrets import read_secrets
 from bundler.receipt import Receipt, decode_receipt
 from bundler.reference import ImageTag
@@ -40,6 +42,8 @@ site, small = whole.site, whole.small
 # Whoever asks this anything fails.
 NOBODY: Any = object()
 NAME = "demo-2026.11.1"
+# What the chart comes to name with the target of these tests: no documentation is asked for.
+NAMED = {"atlas", "model-downloader"}
 
 
 def plan_only(
@@ -192,6 +196,7 @@ def test_on_the_command_line_an_engine_is_chosen_and_reads_back(
     registry: Registry,
     tmp_path: Path,
     need: Callable[[str], str],
+    capsys: pytest.CaptureFixture[str],
     engine: str,
 ) -> None:
     need("skopeo")
@@ -207,7 +212,16 @@ def test_on_the_command_line_an_engine_is_chosen_and_reads_back(
         arguments = [str(small.directory), "--target", str(tmp_path / "target.yaml")]
         arguments += ["--key", str(tmp_path / "key.pub"), "--only", "images", "--yes"]
         done = run(["publish", *arguments, "--image-engine", engine, "--verify", "read-back"])
-    assert done == 0
+        once = list(proxy.calls)
+        assert "images published; no chart yet" in capsys.readouterr().out
+        again = run(["publish", *arguments, "--verify", "read-back"])
+    assert (done, again) == (0, 0)
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"{NAME}: all is there; its images were read back, and are as signed"
+    receipts = {path.name for path in tmp_path.glob("*.receipt.json")}
+    assert Path(said[1].removeprefix("receipt  ")).name in receipts
+    assert len(receipts) == 2
+    proxy.calls = once
     taken = [call for call in proxy.calls if call.took_blob]
     by_skopeo = {call.headers["user-agent"].startswith("skopeo") for call in taken}
     assert by_skopeo == {engine == "skopeo"}
@@ -231,7 +245,7 @@ def test_one_part_after_the_other_comes_to_the_same_as_all_at_once(
     receipt = publish_only(site, small, "chart")
     assert receipt is not None
     assert receipt.chart is not None
-    assert {image.tag for image in receipt.images} == {it.tag for it in small.manifest.images}
+    assert {image.tag.name for image in receipt.images} == NAMED
     assert site.cluster.upgrades == 1
     pointer = json.loads(site.store.get("llm/releases/current.json", limit=4096))
     assert (pointer["release"], pointer["highest"]) == (NAME, 1)
@@ -279,6 +293,34 @@ def test_the_chart_alone_is_installed_only_where_all_that_it_needs_is_there(
     assert site.state() == before
     publish_only(site, small, "chart", "images", "checkpoints")
     assert not site.plan(small).pending
+
+
+def test_the_chart_alone_is_about_the_images_that_it_names(site: Site, tmp_path: Path) -> None:
+    release = make_publishable(
+        tmp_path / "charts", replace(SMALL, more_images=("operator",), signed=True)
+    )
+    used = [image for image in release.manifest.running if image.tag.name in NAMED]
+    others = {str(image.tag) for image in release.manifest.images if image not in used}
+    assert "operator:1.0.0" in others
+    assert [name for name in others if name.startswith("atlas:sha256-")]
+    with pytest.raises(CheckError, match="needs what is not there yet") as caught:
+        plan_only(site, release, "chart")
+    assert not [name for name in others if name in str(caught.value)]
+    publish_only(site, release, "checkpoints")
+    with open_bundle_files(release.directory, release.manifest.bundle) as files:
+        push_images(site.registry, files, used)
+    plan = plan_only(site, release, "chart")
+    steps = {step.name: step.state for step in plan.steps if step.kind is Kind.IMAGE}
+    assert {name for name, state in steps.items() if state is State.NOT_ASKED} == others
+    assert {name for name, state in steps.items() if state is State.PRESENT} == {
+        str(image.tag) for image in used
+    }
+    receipt = publish_only(site, release, "chart")
+    assert receipt is not None
+    assert {image.tag for image in receipt.images} == {image.tag for image in used}
+    assert site.cluster.upgrades == 1
+    pending = {step.name for step in site.plan(release).pending if step.kind is Kind.IMAGE}
+    assert pending == others
 
 
 @pytest.mark.parametrize("words", [(), ("checkpoints",), ("point",), ("chart",)])

@@ -52,6 +52,7 @@ from tests.pushable import Pushable, make_pushable
 from tests.rehearsal import registry as servers
 from tests.rehearsal.faults import Answer, Call, Stall
 from tests.rehearsal.faulty_proxy import FaultyProxy, faulty_proxy
+from tests.rehearsal.fixtures import need
 from tests.small_release import MTIME, noise
 
 BASE, MIDDLE, OWN = noise(700_001, 1), noise(300_000, 2), noise(50_000, 3)
@@ -192,7 +193,9 @@ def test_a_plan_says_where_images_go_and_why_less_is_to_send_than_they_have(
     one, two, third, _ = plan_images(server, cargo, f"R/{place}")
     assert [step.place for step in (one, two)] == [f"R/{place}/one:1.0", f"R/{place}/two:1.0"]
     assert one.detail == ""
-    assert two.detail == f"{size_text(len(BASE))} of it shared with other images, and sent once"
+    shared = f"{size_text(len(BASE))} shared with other images"
+    assert two.detail == f"{shared}, not sent again if the registry mounts them"
+    assert two.shared == len(BASE)
     assert third.size < len(MIDDLE)
     push(server, replace(three, images=three.images[:1]))
     other = replace(cargo[0].image, tag=ImageTag("one", "2.0"))
@@ -714,7 +717,8 @@ def test_what_is_only_read_back_is_not_called_nothing(capsys: pytest.CaptureFixt
     there = Step(kind=Kind.IMAGE, name="a:1", state=State.PRESENT)
     plan = Plan(release="r", manifest=Digest.of(b""), steps=(there,))
     require_go_ahead(plan, yes=False, reads_back=True)
-    assert "all is there; nothing to send, and its images are read back" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "all is there; nothing to send; its images are read back, with a receipt" in told
 
 
 def test_a_blob_of_another_size_at_the_registry_is_named(place: str, three: Pushable) -> None:
@@ -760,6 +764,34 @@ def test_a_plan_counts_shared_bytes_once(registry: servers.Registry, three: Push
     steps = list(plan_images(opened(registry.address, "nowhere"), cargo, "R"))
     distinct = {blob for item in cargo for blob in item.tree.blobs}
     assert sum(step.size for step in steps) == sum(blob.size for blob in distinct)
+    assert sum(step.size + step.shared for step in steps) == sum(item.size for item in cargo)
+
+
+@pytest.mark.parametrize(("kind", "mounts"), [("debian", True), ("crane", False)])
+def test_what_a_registry_does_not_mount_is_told_and_counted_as_sent_again(
+    three: Pushable, place: str, kind: servers.Kind, mounts: bool
+) -> None:
+    need(lambda: servers.program(kind))
+    shared = len(BASE) + len(MIDDLE) + len(OTHER)
+    events: list[Event] = []
+    with servers.registry(kind) as server:
+        registry = opened(server.address, place)
+        steps = list(plan_images(registry, load(three.open(), three.images), "R"))
+        assert sum(step.shared for step in steps) == shared
+        sent = push(registry, three, emit=events.append)
+    went = sum(each.sent for each in sent.values())
+    told = [each.text for each in events if isinstance(each, Noted)]
+    again = sum(each.again for each in sent.values())
+    if mounts:
+        assert (went, again, told) == (sum(step.size for step in steps), 0, [])
+        return
+    assert went == sum(step.size + step.shared for step in steps)
+    assert again == shared
+    assert sent[ImageTag("two", "1.0")].again == len(BASE)
+    assert told == [
+        "the registry did not mount 3 blobs from another of its repositories: "
+        f"{size_text(shared)} sent again"
+    ]
 
 
 def test_nothing_is_asked_of_repositories_that_are_not_there(
@@ -831,7 +863,7 @@ def test_skopeo_brings_it_to_the_same_end(
     target = RegistryTarget(host=f"{registry.address}/{place}", plain_http=True)
     server, sent = archive_push(target, tmp_path / "own", three)
     assert state(server, three) == whole(three)
-    assert sent[ImageTag("one", "1.0")].there == 0
+    assert {each.there for each in sent.values()} == {0}
     _, again = archive_push(target, tmp_path / "again", three)
     assert {each.sent for each in again.values()} == {0}
 

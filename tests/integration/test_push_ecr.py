@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from bundler.publish.push_archives import ArchivePush
 from bundler.publish.push_progress import Sent
 from bundler.publish.repositories import create_repositories, plan_repositories
 from bundler.reference import ImageTag
+from bundler.sizes import size_text
 from bundler.target import EcrTarget, RegistryTarget
 from tests.pushable import Pushable, make_pushable
 from tests.rehearsal import programs
@@ -61,7 +63,10 @@ def plan(opened: OpenedRegistry, release: Pushable) -> list[Step]:
     cargo = load(release.open(), release.images)
     made = list(plan_repositories(opened.repositories, [item.repository for item in cargo], "ECR"))
     without = {step.name for step in made if step.state is not State.PRESENT}
-    return [*made, *plan_images(opened.registry, cargo, "ECR", without=without)]
+    images = plan_images(
+        opened.registry, cargo, "ECR", without=without, repositories=opened.repositories
+    )
+    return [*made, *images]
 
 
 def carry_out(
@@ -106,16 +111,46 @@ def test_repositories_are_made_and_a_second_push_sends_nothing(
     steps = plan(opened, two)
     assert {step.state for step in steps} == {State.TO_DO}
     assert [step.name for step in steps if step.kind is Kind.REPOSITORY] == ["one", "two"]
+    told = next(step for step in steps if step.name == "two:1.0")
     sent = carry_out(opened, two, steps, tmp_path)
     if engine == "direct":
+        went = sum(each.sent for each in sent.values())
+        assert went == sum(step.size for step in steps)  # the plan said what would come
+        assert sent[ImageTag("two", "1.0")].again == (0 if mounting else len(BASE))
         # ECR mounts only what a stored manifest names, and only where the account says so.
         assert sent[ImageTag("two", "1.0")].mounted == (len(BASE) if mounting else 0)
+    becomes = "not sent again if" if mounting else "sent again: the account setting BLOB_MOUNTING"
+    assert told.detail.startswith(f"{size_text(len(BASE))} shared with other images, {becomes}")
     after = plan(opened, two)
     assert {step.state for step in after} == {State.PRESENT}
     front.requests.clear()
     if engine == "direct":
         carry_out(opened, two, after, tmp_path)
         assert {request.split()[0] for request in front.requests} <= {"GET", "HEAD"}
+
+
+def test_where_nobody_may_see_whether_ecr_mounts_the_plan_counts_on_none(
+    front: EcrFront, target: RegistryTarget, two: Pushable, tmp_path: Path
+) -> None:
+    front.quirks = Quirks(mounting=True)
+    front.denied = {"GetAccountSetting"}
+    opened = open_target_registry(target, tmp_path, login=None, skopeo=False)
+    try:
+        told = next(step for step in plan(opened, two) if step.name == "two:1.0")
+    finally:
+        front.denied = set()
+    assert told.detail.endswith("unless BLOB_MOUNTING is on; ecr:GetAccountSetting would tell")
+    assert told.size > len(BASE)
+    assert told.shared == 0
+
+
+def test_of_mounts_ecr_is_asked_only_where_images_share_something(
+    front: EcrFront, target: RegistryTarget, two: Pushable, tmp_path: Path
+) -> None:
+    opened = open_target_registry(target, tmp_path, login=None, skopeo=False)
+    front.requests.clear()
+    plan(opened, replace(two, images=two.images[:1]))
+    assert "GetAccountSetting" not in front.requests
 
 
 def test_a_login_that_ends_in_the_middle_is_renewed(

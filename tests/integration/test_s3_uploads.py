@@ -21,7 +21,8 @@ from bundler.object_settings import ObjectSettings
 from bundler.parts import SMALLEST_PART, s3_checksum
 from bundler.publish.plan import State
 from bundler.publish.rate_limit import RateLimit
-from bundler.publish.status import Standing, judge_object
+from bundler.publish.status import Standing
+from bundler.publish.status_checkpoints import judge_object
 from bundler.publish.upload import UploadOptions
 from bundler.reference import S3Prefix
 from bundler.stores.base import Incoming, ObjectStore

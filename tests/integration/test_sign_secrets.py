@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.integration.signing import BUNDLE, bundle, names_in, new_release
+from tests.integration.watching import watch
 from tests.rehearsal.hsm import Token, new_token
 
 CANARY = "canary-7391-Passw0rt"
@@ -24,7 +22,6 @@ GIVEN = pytest.mark.parametrize(
     ("secret", "status"),
     [pytest.param(CANARY, 0, id="right"), pytest.param(WRONG, 9, id="wrong")],
 )
-_POLL_SECONDS = 0.01
 _PROMPT_SECONDS = 60
 
 
@@ -53,6 +50,11 @@ def release(tmp_path: Path) -> Path:
     return new_release(tmp_path / "signed")
 
 
+@pytest.fixture
+def strace(need: Callable[[str], str]) -> str:
+    return need("strace")
+
+
 def assert_unseen(*texts: str | bytes) -> None:
     for text in texts:
         content = text if isinstance(text, bytes) else text.encode()
@@ -60,69 +62,40 @@ def assert_unseen(*texts: str | bytes) -> None:
         assert WRONG.encode() not in content
 
 
-@contextmanager
-def watched() -> Iterator[list[bytes]]:
-    """Collect every command line, and every environment, that new processes show meanwhile."""
-    before = set(Path("/proc").glob("[0-9]*"))
-    seen: set[bytes] = set()
-    over = threading.Event()
-
-    def look() -> None:
-        while not over.is_set():
-            for place in set(Path("/proc").glob("[0-9]*")) - before:
-                for name in ("cmdline", "environ"):
-                    try:
-                        seen.add((place / name).read_bytes())
-                    except OSError:
-                        continue
-            time.sleep(_POLL_SECONDS)
-
-    thread = threading.Thread(target=look)
-    shown: list[bytes] = []
-    thread.start()
-    try:
-        yield shown
-    finally:
-        over.set()
-        thread.join()
-        shown += seen
-
-
 def sign(
-    release: Path, key: Path | str, secret: str, *words: str
-) -> subprocess.CompletedProcess[str]:
-    """Sign with a secret that comes by a descriptor."""
+    strace: str, release: Path, key: Path | str, secret: str, status: int, *words: str
+) -> None:
+    """Sign with a secret that comes by a descriptor, and let nothing show it."""
     read, write = os.pipe()
     os.write(write, secret.encode())
     os.close(write)
     try:
-        argv = ("sign", release, "--key", key, "--passphrase-fd", str(read), *words)
-        return bundle(*argv, pass_fds=(read,))
+        argv = ("-v", "sign", release, "--key", key, "--passphrase-fd", str(read), *words)
+        log = release.with_name("strace")
+        command = [sys.executable, BUNDLE, *argv]
+        done = watch(strace, command, log=log, environment={}, descriptors=(read,))
     finally:
         os.close(read)
+    assert done.status == status, done.stderr
+    [program] = done.programs  # no other is started where keys are
+    assert_unseen(done.stdout, done.stderr, *program.argv, *program.environment)
+    assert done.files_with({"right": CANARY, "wrong": WRONG}) == set()  # nor for a moment
+    assert_unseen(*(path.read_bytes() for path in release.iterdir()))
 
 
 @GIVEN
 @pytest.mark.parametrize("words", [(), ("--json",)])
 def test_a_passphrase_is_seen_nowhere(
-    release: Path, key: Path, secret: str, status: int, words: Sequence[str]
+    strace: str, release: Path, key: Path, secret: str, status: int, words: Sequence[str]
 ) -> None:
-    with watched() as shown:
-        done = sign(release, key, secret, *words)
-    assert done.returncode == status, done.stderr
-    assert any(str(release).encode() in each for each in shown)  # the watch was awake
-    assert_unseen(done.stdout, done.stderr, *shown)
-    assert_unseen(*(path.read_bytes() for path in release.iterdir()))
+    sign(strace, release, key, secret, status, *words)
 
 
 @GIVEN
-def test_a_pin_is_seen_nowhere(release: Path, token: Token, secret: str, status: int) -> None:
-    with watched() as shown:
-        done = sign(release, HSM, secret, "--json")
-    assert done.returncode == status, done.stderr
-    assert any(str(release).encode() in each for each in shown)
-    assert_unseen(done.stdout, done.stderr, *shown)
-    assert_unseen(*(path.read_bytes() for path in release.iterdir()))
+def test_a_pin_is_seen_nowhere(
+    strace: str, release: Path, token: Token, secret: str, status: int
+) -> None:
+    sign(strace, release, HSM, secret, status, "--json")
 
 
 @pytest.mark.parametrize("kind", ["file", "token"])

@@ -11,11 +11,16 @@ from pathlib import Path
 import pytest
 
 from bundler.cli import run
+from bundler.describe import describe_path
 from bundler.errors import StaleError, UntrustedError
+from bundler.events import Event, Noted
+from bundler.manifest import MANIFEST_NAME
 from bundler.publish.memory import read_pointer
 from bundler.release import TrustedRelease, open_release
+from bundler.release_files import ReleaseInBucket
 from bundler.sign import sign_release
 from bundler.signing.tuf_roots import read_root
+from bundler.stores.opening import open_folder
 from bundler.trust import Trust
 from bundler.verify import verify_path
 from tests.integration import test_publish as whole
@@ -299,8 +304,37 @@ def test_what_a_release_brought_is_published_with_it(
     for person in (C, D):
         sign_release(directory, person.private)
     release = open_release(directory, trust_in(chain()[1]))
-    assert site.publish(release) is not None
+    receipt = site.publish(release)
+    assert receipt is not None
+    assert receipt.trust is not None
+    assert receipt.trust.version == 3
+    assert receipt.trust.threshold == release.trust.signers.threshold
+    assert set(receipt.trust.keys) == {key.spki_digest for key in release.trust.signers.keys}
+    assert set(receipt.trust.signed) == {C.public.spki_digest, D.public.spki_digest}
     names = {key for key in site.objects() if "/trust/" in key}
-    assert {name.rpartition("/")[2] for name in names} == {"2.root.json", "3.root.json"}
+    assert {name.rpartition("/")[2] for name in names} == {f"{n}.root.json" for n in (1, 2, 3)}
     assert not site.plan(release).pending
     assert not site.plan(open_release(directory, trust_in(chain()[3]))).pending
+
+
+def test_an_auditor_with_the_first_version_judges_what_a_site_with_the_newest_published(
+    site: Site, small: TrustedRelease, tmp_path: Path
+) -> None:
+    directory = Path(shutil.copytree(small.directory, tmp_path / small.directory.name))
+    put(directory, chain())
+    for person in (C, D):
+        sign_release(directory, person.private)
+    site.publish(open_release(directory, trust_in(chain()[3])))
+    s3 = site.target.s3
+    place = s3.place / "releases" / small.manifest.release.directory
+    folder = open_folder(place, endpoint=s3.endpoint, region=s3.region)
+    notes: list[Event] = []
+    report = verify_path(ReleaseInBucket(folder), trust_in(chain()[1]), now=NOW, emit=notes.append)
+    assert set(report.signatures) == {C.key8, D.key8}
+    [fault] = report.faults  # publish leaves no archive there, and status judges what it does leave
+    assert fault.archive == small.manifest.bundle.archive
+    assert not [note for note in notes if isinstance(note, Noted)]
+    shown = describe_path(ReleaseInBucket(folder), trust_in(chain()[1]))
+    assert (shown.signatures, shown.present) == (report.signatures, frozenset())
+    added = {path.name for path in directory.glob("*.json")} - {MANIFEST_NAME}
+    assert added <= set(folder.objects)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.rehearsal import go_build, records, rehearsal, verifiers
+from tests.rehearsal import go_build, records, rehearsal, tar_samples, verifiers
 from tests.rehearsal.errors import RehearsalError
 from tests.rehearsal.go_programs import PROGRAMS
 from tests.rehearsal.kube_build import build_kubernetes
@@ -54,6 +54,7 @@ def _build(arguments: argparse.Namespace) -> None:
     for program in PROGRAMS:
         print(go_build.build(program, to_stderr()))
     print(verifiers.install(to_stderr()))
+    print(tar_samples.install(to_stderr()))
     if arguments.kubernetes:
         print(build_kubernetes(to_stderr()))
 

@@ -53,6 +53,8 @@ class Control:
         action = next(v for k, v in headers.items() if k.lower() == "x-amz-target")
         action = action.rpartition(".")[2]
         self._front.requests[-1] = action
+        if action in self._front.denied:
+            return _denied(f"User is not authorized to perform: ecr:{action}")
         if action == "GetAuthorizationToken":
             token = base64.b64encode(f"AWS:{self._front.new_login()}".encode()).decode()
             login = {
@@ -67,6 +69,9 @@ class Control:
                 for each in self._templates
             ]
             return _json({"registryId": "123456789012", "repositoryCreationTemplates": found})
+        if action == "GetAccountSetting":
+            value = "ENABLED" if self._front.quirks.mounting else "DISABLED"
+            return _json({"name": "BLOB_MOUNTING", "value": value})
         return self._ask_moto(headers, body)
 
     def _ask_moto(self, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
@@ -116,6 +121,11 @@ class Control:
             return False
         self._known[name] = found["imageTagMutability"].startswith("IMMUTABLE")
         return True
+
+
+def _denied(message: str) -> tuple[int, dict[str, str], bytes]:
+    kind = "AccessDeniedException"
+    return 400, {**_JSON, "x-amzn-ErrorType": kind}, json.dumps({"message": message}).encode()
 
 
 def _json(document: object) -> tuple[int, dict[str, str], bytes]:

@@ -121,6 +121,7 @@ class EcrFront:
         requests: ``METHOD PATH`` of each so far; of an API call, its action.
         sessions: Uploads, by their id.
         logins: Requests that each password is still good for; None for any number.
+        denied: Actions of the API that the caller may not do.
         breaks: Bytes after which the next bodies of uploads break off, one each.
     """
 
@@ -129,6 +130,7 @@ class EcrFront:
     requests: list[str] = field(default_factory=list)
     sessions: dict[str, Session] = field(default_factory=dict)
     logins: dict[str, int | None] = field(default_factory=dict, repr=False)
+    denied: set[str] = field(default_factory=set)
     breaks: list[int] = field(default_factory=list)
     _referenced: set[tuple[str, str]] = field(default_factory=set)
     _throttled: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import select
 import socket
@@ -23,10 +24,14 @@ class ForwardProxy:
 
     Attributes:
         url: What ``HTTPS_PROXY`` and ``HTTP_PROXY`` name.
-        requests: ``METHOD HOST:PORT`` of each request or tunnel so far.
+        login: ``USER:PASSWORD`` that it wants; None where anybody may use it.
+        closed: Whether its rules let nothing through.
+        requests: ``METHOD HOST:PORT`` of each request or tunnel so far that it let through.
     """
 
     url: str
+    login: str | None = None
+    closed: bool = False
     requests: list[str] = field(default_factory=list)
 
 
@@ -51,6 +56,8 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_CONNECT(self) -> None:
+        if self._refuses():
+            return
         host, _, port = self.path.rpartition(":")
         with self._reach(host, int(port)) as upstream:
             self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
@@ -62,6 +69,8 @@ class _Handler(BaseHTTPRequestHandler):
         if parts.scheme != "http" or parts.hostname is None:
             self.send_error(400, "expected a whole http:// URL")
             return
+        if self._refuses():
+            return
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         kept = [(k, v) for k, v in self.headers.items() if k.lower() not in _OWN]
         head = [f"{self.command} {target or '/'} HTTP/1.1", *(f"{k}: {v}" for k, v in kept)]
@@ -72,6 +81,23 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = pass_on  # noqa: N815
+
+    def _refuses(self) -> bool:
+        """Refuse who has not the login, then everybody where nothing is let through."""
+        known = self.server.known
+        given = self.headers.get("Proxy-Authorization", "")
+        wanted = base64.b64encode((known.login or "").encode()).decode()
+        self.close_connection = True
+        if known.login is not None and given != f"Basic {wanted}":
+            self.send_response(407)
+            self.send_header("Proxy-Authenticate", 'Basic realm="proxy"')
+        elif known.closed:
+            self.send_response(403)
+        else:
+            return False
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+        return True
 
     def _reach(self, host: str, port: int) -> socket.socket:
         self.server.known.requests.append(f"{self.command} {host}:{port}")

@@ -66,7 +66,15 @@ COSIGN = GoProgram(
     package="github.com/sigstore/cosign/v3/cmd/cosign",
     takes="about three minutes on two cores",
 )
+UMOCI = GoProgram(
+    name="umoci",
+    title="umoci",
+    module="github.com/opencontainers/umoci",
+    file="umoci",
+    package="github.com/opencontainers/umoci/cmd/umoci",
+    takes="half a minute on two cores",
+)
 SINK = GoProgram(
     name="sink", title="the sink that counts", module="", file="sink", takes="some seconds"
 )
-PROGRAMS = (DISTRIBUTION, CRANE, REGCTL, REFERRERS, MINIO, S5CMD, RCLONE, SINK, COSIGN)
+PROGRAMS = (DISTRIBUTION, CRANE, REGCTL, REFERRERS, MINIO, S5CMD, RCLONE, SINK, COSIGN, UMOCI)

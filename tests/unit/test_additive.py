@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from bundler.added_files import added_problems
 from bundler.digest import Digest
-from bundler.manifest import MANIFEST_NAME, Manifest
+from bundler.manifest import MANIFEST_NAME, Checkpoint, Manifest
 from bundler.manifest_codec import decode_manifest
 from bundler.model_signature import model_signature_name, model_statement
 from bundler.provenance import provenance_name, provenance_statement
@@ -23,7 +24,6 @@ from bundler.signing.sigstore_bundle import (
 )
 from bundler.sums import SUMS_NAME, read_release_sums
 from bundler.trust import Trust
-from bundler.verify.additive import additive_findings
 from tests.small_release import DATA, RELEASE
 
 
@@ -65,7 +65,7 @@ def release(tmp_path: Path) -> Path:
 
 
 def findings(release: Path) -> tuple[str, ...]:
-    return additive_findings(open_release(release, Trust.of_keys([KEY.public])))
+    return added_problems(open_release(release, Trust.of_keys([KEY.public])))
 
 
 def test_what_a_signer_leaves_holds(release: Path) -> None:
@@ -76,6 +76,20 @@ def test_what_a_signer_leaves_holds(release: Path) -> None:
 def test_what_is_not_there_is_no_finding(release: Path) -> None:
     for path in [*release.glob("*.sigstore.json"), *release.glob("*.oms.json")]:
         path.unlink()
+    assert findings(release) == ()
+
+
+def test_nothing_is_made_up_to_compare_what_is_not_there(
+    release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A statement of a large checkpoint is as large as the manifest."""
+
+    def never(_checkpoint: Checkpoint) -> bytes:
+        raise AssertionError
+
+    for path in release.glob("*.oms.json"):
+        path.unlink()
+    monkeypatch.setattr("bundler.added_files.model_statement", never)
     assert findings(release) == ()
 
 

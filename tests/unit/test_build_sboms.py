@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from bundler.archive.bundle import Entry
+from bundler.build import sboms as build_sboms
 from bundler.build.records import Records
 from bundler.build.sboms import SbomMaker
 from bundler.digest import Digest
 from bundler.errors import ContentError, MalformedError
 from bundler.events import Advanced, Event, Finished, Started, ignore
-from bundler.inventory import record
+from bundler.inventory import effort, record
 from bundler.manifest import Chart, Image, Release
 from bundler.reference import ImageTag
 from tests.layouts import LAYER, LayoutMaker, pack, plain_layer
@@ -23,6 +25,7 @@ from tests.unit.threads import no_thread_left
 
 RELEASE = Release(name="demo", version="1", sequence=1, created="2026-11-01T00:00:00Z")
 CHART = Chart(name="inference", version="1", path="charts/inference", digest=Digest.of(b""))
+NAMES = ("atlas", "borea", "cirrus")
 Packed = tuple[Image, Path]
 Maker = Callable[[bytes], Packed]
 
@@ -63,6 +66,51 @@ def test_what_is_attached_to_an_image_is_not_looked_into(packed: Maker, tmp_path
     about = pack(maker, tag, top, tmp_path / "a.tar", mtime=1_793_491_200, subject=image.digest)
     with SbomMaker(RELEASE, [(image, archive), (about, tmp_path / "a.tar")], None, ignore) as sboms:
         assert len(sboms.entries([CHART], [], [])) == 2
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> list[Packed]:
+    """Give three images, each with a package of its own."""
+    found = []
+    for name in NAMES:
+        maker = LayoutMaker(tmp_path / name)
+        text = f"Name: {name}\nVersion: 1\n".encode()
+        top = maker.manifest([maker.blob(gzip.compress(plain_layer({"a.egg-info": text})), LAYER)])
+        archive = tmp_path / f"{name}.tar"
+        found.append((pack(maker, ImageTag(name, "1"), top, archive, mtime=1_793_491_200), archive))
+    return found
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_images_behind_those_that_took_all_of_a_build_are_told(
+    cached: bool, three: list[Packed], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In their order, whichever is done first: the same release has the same bytes at any time."""
+    records = Records(tmp_path / "cache", ignore)
+    with SbomMaker(RELEASE, three, records, ignore) as sboms:
+        assert b"pkg:pypi/cirrus@1" in bytes(sboms.entries([CHART], [], [])[3].content)
+    monkeypatch.setitem(effort.LIMITS, effort.LISTED, 1)
+    monkeypatch.setattr(build_sboms, "BUILD_FACTOR", 1)
+    for _ in range(3):
+        with SbomMaker(RELEASE, three, records if cached else None, ignore) as sboms:
+            found = [bytes(one.content) for one in sboms.entries([CHART], [], [])[1:]]
+        assert [f"pkg:pypi/{n}@1".encode() in found[at] for at, n in enumerate(NAMES)] == [
+            True,
+            True,
+            False,
+        ]
+        assert b"this image: more than 1 packages listed in the images before it" in found[2]
+
+
+def test_an_image_is_not_opened_when_those_before_it_took_all(
+    three: list[Packed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(effort.LIMITS, effort.LISTED, 0)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    events: list[Event] = []
+    with SbomMaker(RELEASE, three, None, events.append) as sboms:
+        sboms.entries([CHART], [], [])
+    assert [one.item for one in events if isinstance(one, Started)] == ["atlas:1"]
 
 
 def test_nothing_is_read_on_when_the_build_has_failed(packed: Maker) -> None:

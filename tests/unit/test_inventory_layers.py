@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import random
 import tarfile
 from collections.abc import Mapping
 from concurrent.futures import CancelledError
@@ -15,7 +16,7 @@ import zstandard
 
 from bundler.digest import Digest
 from bundler.errors import MalformedError
-from bundler.inventory import databases, image, layers, package
+from bundler.inventory import databases, effort, image, layers, package, unpacking
 from bundler.inventory.databases import Database
 from bundler.inventory.dpkg import read_dpkg
 from bundler.inventory.image import ImageInventory, KnownLayers, PlatformInventory, take_inventory
@@ -143,7 +144,8 @@ def test_a_sparse_database_is_told_and_not_taken_for_what_is_left_of_it(tmp_path
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
         member = tarfile.TarInfo(STATUS)
         member.size = len(status("a"))
-        member.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.name": STATUS}
+        version = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
+        member.pax_headers = {**version, "GNU.sparse.name": STATUS}
         archive.addfile(member, io.BytesIO(status("a")))
     found = inventory(tmp_path, out.getvalue())
     assert found.unread == (f"{STATUS}: a sparse file",)
@@ -242,13 +244,60 @@ def test_packages_behind_hard_links_are_counted(
     assert told.endswith(": more than 5 packages")
 
 
-def test_lines_of_all_databases_of_a_layer_are_counted(
+@pytest.mark.parametrize(
+    ("what", "limit"), [(effort.LINES, 5), (effort.DATABASES, 50), (effort.PACKAGES, 2)]
+)
+def test_what_is_read_of_databases_is_counted_over_all_layers(
+    what: str, limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(effort.LIMITS, what, limit)
+    found = inventory(tmp_path, *({f"{n}.egg-info": metadata("a")} for n in range(3)))
+    told = f"2.egg-info: more than {limit} {what} in the layers of an image"
+    assert found.unread == (told,)
+    assert len(names(found)) == 2
+
+
+def test_headers_are_counted_over_all_layers_and_no_layer_behind_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layers, "MAX_LINES", 5)
-    found = inventory(tmp_path, {f"{n}.egg-info": metadata("a") for n in range(3)})
-    assert found.unread == ("2.egg-info: more than 5 lines in the databases of a layer",)
-    assert len(names(found)) == 2
+    monkeypatch.setitem(effort.LIMITS, effort.HEADERS, 3)
+    stack: list[Files] = [{STATUS: status("a"), "x": b""}, {"y": b"", "z": b""}, {OS: DEBIAN}]
+    found = inventory(tmp_path, *stack)
+    assert names(found) == {STATUS: ["a"]}
+    assert found.system == System("", "")
+    assert len(found.unread) == 2
+    assert all("more than 3 tar headers in the layers" in line for line in found.unread)
+
+
+def test_a_bomb_takes_nothing_from_the_other_layers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unpacking, "_ANY_PLAIN_BYTES", 1 << 20)
+    noise = random.Random(1).randbytes(100_000)
+    found = inventory(
+        tmp_path, plain_layer({"zeros": bytes(8 << 20)}), {STATUS: status("a"), "n": noise}
+    )
+    (told,) = found.unread
+    assert "unpack to more than" in told
+    assert names(found) == {STATUS: ["a"]}
+
+
+def test_platforms_behind_one_that_took_all_of_an_image_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maker = LayoutMaker(tmp_path / "layout")
+    layer = maker.layer({STATUS: status("a"), "b": b""})
+    tops = [maker.manifest([layer], maker.config(architecture=one)) for one in ("amd64", "arm64")]
+    about = pack(maker, TAG, maker.index([*tops]), tmp_path / "archive.tar", mtime=MTIME)
+    monkeypatch.setitem(effort.LIMITS, effort.HEADERS, 4)
+    found = take_inventory(tmp_path / "archive.tar", about, KnownLayers())
+    assert [one.unread for one in found.platforms] == [(), ()]
+    assert found.spent[effort.HEADERS] == 4
+    monkeypatch.setitem(effort.LIMITS, effort.HEADERS, 1)
+    found = take_inventory(tmp_path / "archive.tar", about, KnownLayers())
+    assert sorted(one.unread for one in found.platforms)[1] == (
+        "more than 1 tar headers in other platforms",
+    )
 
 
 def test_packages_of_all_platforms_are_counted(

@@ -150,6 +150,13 @@ def test_what_was_left_out_knowingly_is_not_what_was_not_there() -> None:
         check_lock(left_out, SPEC, name="lock")
 
 
+def test_a_lock_says_what_a_converted_image_was_and_nothing_of_any_other() -> None:
+    image = replace(LOCK.images[0], converted_from=SOME)
+    lock = replace(LOCK, images=(image,))
+    assert decode_lock(encode_lock(lock), name="lock") == lock
+    assert b"convertedFrom" not in encode_lock(LOCK)
+
+
 def without(spec: Spec) -> list[tuple[Spec, str]]:
     image = spec.images[0]
     moved = replace(image, source=RegistrySource("b.example/atlas", "1.2"))

@@ -83,7 +83,8 @@ def test_what_is_shown_adds_up(capsys: pytest.CaptureFixture[str]) -> None:
         name="b:1",
         place="r.example.com/llm/b:1",
         state=State.TO_DO,
-        detail="2.0 KiB of it shared with other images, and sent once",
+        shared=2048,
+        detail="2.0 KiB shared with other images, not sent again if the registry mounts them",
     )
     late = Step(kind=Kind.CHART, name="inference", state=State.NOT_ASKED)
     show_plan(dataclasses.replace(PLAN, steps=(*PLAN.steps, image, *files, late)))
@@ -92,10 +93,12 @@ def test_what_is_shown_adds_up(capsys: pytest.CaptureFixture[str]) -> None:
         "= image b:1",
         "! checkpoint file a:1: has 1 byte",
         "+ completion marker m  3 B",
-        "+ image r.example.com/llm/b:1: 2.0 KiB of it shared with other images, and sent once",
+        "+ image r.example.com/llm/b:1: 2.0 KiB shared with other images, not sent again if the "
+        "registry mounts them",
         "+ checkpoint s3://b/c (12 files)  12.0 KiB",
         "(= present, + to do, ! conflict)",
-        "demo-1.0.0: to do: 2 images, 1 completion marker, 12 checkpoint files; 12.0 KiB to send",
+        "demo-1.0.0: to do: 2 images, 1 completion marker, 12 checkpoint files; 12.0 KiB to send; "
+        "2.0 KiB more if the registry does not mount what images share",
         "demo-1.0.0: conflict: 1 checkpoint file",
         "demo-1.0.0: present: 1 image",
         "demo-1.0.0: not asked for: chart",
@@ -118,6 +121,10 @@ def test_a_plan_tells_machines_the_same() -> None:
     assert facts["steps"][1]["kept"] is False
     assert (facts["pending"], facts["conflicts"], facts["pendingBytes"]) == (2, 1, 13)
     assert facts["steps"][2]["state"] == "conflict"
+    shared = Step(kind=Kind.IMAGE, name="c:1", state=State.TO_DO, size=5, shared=7)
+    facts = dataclasses.replace(PLAN, steps=(*PLAN.steps, shared)).to_dict()
+    assert (facts["pendingBytes"], facts["sharedBytes"]) == (18, 7)
+    assert facts["steps"][4]["sharedBytes"] == 7
 
 
 def rendered(values: dict[str, object]) -> RenderedChart:
@@ -126,6 +133,7 @@ def rendered(values: dict[str, object]) -> RenderedChart:
         path=Path("chart"),
         values=values,
         values_file=b"",
+        values_path=Path("values.yaml"),
         objects=(),
     )
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import os
 import sys
 import threading
 import time
@@ -7,7 +9,7 @@ import time
 import pytest
 
 from bundler.errors import ToolError, ToolFailedError, ToolNotFoundError
-from bundler.process import end_children, run
+from bundler.process import end_children, run, run_alone
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 
@@ -15,6 +17,18 @@ SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 def test_a_program_is_given_its_input_and_variables_and_gives_its_output() -> None:
     script = "import os, sys; print(sys.stdin.read() + os.environ['MORE'])"
     assert run([sys.executable, "-c", script], stdin=b"in", env={"MORE": "+"}) == "in+\n"
+
+
+def test_a_program_that_logs_in_nowhere_gets_no_login(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
+    monkeypatch.setenv("HELM_KUBETOKEN", "hush")
+    script = "import json, os; print(json.dumps(dict(os.environ)))"
+    shown = json.loads(run_alone([sys.executable, "-c", script], env={"MORE": "+"}))
+    assert "hush" not in shown.values()
+    assert {name: shown[name] for name in ("PATH", "HOME")} == {
+        name: os.environ[name] for name in ("PATH", "HOME")
+    }
+    assert shown["MORE"] == "+"
 
 
 def test_each_way_to_fail_has_its_error() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from bundler.receipt import (
     ImageReceipt,
     ObjectReceipt,
     Receipt,
+    TrustReceipt,
     decode_receipt,
     encode_receipt,
 )
@@ -23,6 +25,7 @@ RECEIPT = Receipt(
     manifest=SOME,
     sequence=3,
     signatures=("0123abcd",),
+    trust=TrustReceipt(version=2, threshold=1, keys=(SOME, OTHER), signed=(OTHER,)),
     time="2026-11-20T12:00:00Z",
     tool="1.0",
     bucket="s3://models/llm",
@@ -34,8 +37,13 @@ RECEIPT = Receipt(
             digest=SOME,
             reference=f"r/atlas@{SOME}",
             sent=True,
+            bytes_sent=9,
+            bytes_mounted=3,
+            bytes_there=2,
+            bytes_sent_again=4,
         ),
     ),
+    images_read_back=True,
     objects=(ObjectReceipt(key="k", size=0, digest=SOME, checksum="c-2", sent=False),),
     chart=ChartReceipt(
         namespace="n",
@@ -58,6 +66,15 @@ def test_a_store_that_was_not_asked_is_not_said_to_check() -> None:
     unasked = replace(RECEIPT, store_checks_content=None)
     assert b"storeChecksContent" not in encode_receipt(unasked)
     assert decode_receipt(encode_receipt(unasked), name="r") == unasked
+
+
+def test_a_receipt_of_an_earlier_version_claims_nothing_that_it_does_not_say() -> None:
+    document = json.loads(encode_receipt(RECEIPT))
+    del document["imagesReadBack"], document["images"][0]["bytesSentAgain"], document["trust"]
+    receipt = decode_receipt(write_json(document), name="r")
+    assert not receipt.images_read_back
+    assert receipt.images[0].bytes_sent_again == 0
+    assert receipt.trust is None
 
 
 def test_names_sort_by_time_and_tell_contents_apart() -> None:

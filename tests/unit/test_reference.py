@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bundler.errors import printable
 from bundler.image_reference import parse_reference
 from bundler.reference import (
     ImageTag,
@@ -42,7 +43,22 @@ GOOD: list[tuple[Callable[[str], str], list[str]]] = [
             "localhost",
         ],
     ),
-    (relative_path, ["a", "a/b.c", ".hidden", "a..b", "...", "é", "a b", "n" * 512, "-rf"]),
+    (
+        relative_path,
+        [
+            "a",
+            "a/b.c",
+            ".hidden",
+            "a..b",
+            "...",
+            "é",
+            "a b",
+            "日本語",
+            "w\u00f6rter \U0001f600",
+            "n" * 512,
+            "-rf",
+        ],
+    ),
 ]
 
 BAD: list[tuple[Callable[[str], str], list[str]]] = [
@@ -95,6 +111,12 @@ BAD: list[tuple[Callable[[str], str], list[str]]] = [
             "a\x7fb",
             "a\u202eb",
             "a\u200bb",
+            "a\u2028b",
+            "a\u2029b",
+            "\ufeffa",
+            "a\u00a0b",
+            "a\u3000b",
+            "a\u0085b",
             "a\ud800b",
             "a\ue000b",
             "e\u0301",
@@ -133,7 +155,8 @@ def test_a_path_that_is_taken_stays_below_its_root(text: str) -> None:
     assert not pure.is_absolute()
     assert ".." not in pure.parts
     assert str(pure) == path
-    assert "\n" not in path
+    assert path.splitlines() == [path]
+    assert printable(path) == path
     assert unicodedata.is_normalized("NFC", path)
     assert relative_path(f"root/{path}") == f"root/{path}"
 

@@ -186,16 +186,19 @@ def test_progress_counts_what_became_of_each_byte() -> None:
     one, two = (item.image for item in items)
     progress.begin(one)
     progress.begin(one)
-    progress.count(one, sent=9)
+    progress.count_sent(one, 9, again=False)
     progress.finish(one)
-    progress.count(two, sent=7)
-    progress.count(two, mounted=9)
+    progress.count_sent(two, 7, again=True)
+    progress.count_mounted(two, 9)
+    progress.tell_not_mounted()
     assert events == [
         "Planned(total=25)",
         "Started(verb='push', item='image one:1', total=9)",
         "Finished(item='image one:1', skipped=False, wrong=False)",
+        "Noted(text='the registry did not mount 1 blob from another of its repositories: "
+        "7 B sent again')",
     ]
     assert progress.sent() == {
         one.tag: Sent(sent=9, there=5),
-        two.tag: Sent(sent=7, mounted=9),
+        two.tag: Sent(sent=7, again=7, mounted=9),
     }

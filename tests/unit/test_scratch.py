@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Event as EventType
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,33 @@ def test_what_a_killed_run_left_is_removed_by_the_next_and_nothing_else(tmp_path
     with scratch_directory(tmp_path):
         assert not held.exists()
     assert list(tmp_path.iterdir()) == [foreign]
+
+
+def test_what_was_killed_before_it_was_locked_is_removed_by_the_next(tmp_path: Path) -> None:
+    (tmp_path / "bundle-publish-abcd_123").mkdir()
+    with scratch_directory(tmp_path) as scratch:
+        assert list(tmp_path.iterdir()) == [scratch.parent]
+
+
+def _make_many(parent: Path, failed: EventType) -> None:
+    try:
+        for _ in range(100):
+            with scratch_directory(parent) as scratch:
+                (scratch / "image.tar").write_bytes(b"x")
+    except (OSError, WorldError):
+        failed.set()
+
+
+def test_runs_side_by_side_do_not_take_each_other_for_killed(tmp_path: Path) -> None:
+    forking = multiprocessing.get_context("fork")
+    failed = forking.Event()
+    others = [forking.Process(target=_make_many, args=(tmp_path, failed)) for _ in range(4)]
+    for other in others:
+        other.start()
+    for other in others:
+        other.join()
+    assert not failed.is_set()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -29,7 +30,11 @@ from bundler.release import signature_name
 from bundler.sign import add_signatures, create_keys, read_unsigned, sign_release
 from bundler.signing.keys import PrivateKey, PublicKey, read_private_key, read_public_key
 from bundler.signing.signers import Signer
-from bundler.signing.sigstore_bundle import read_attestation_bundle, read_message_bundle
+from bundler.signing.sigstore_bundle import (
+    attestation_bundle,
+    read_attestation_bundle,
+    read_message_bundle,
+)
 from bundler.sums import SUMS_NAME
 from tests.unit.small_files import new_key, small_manifest, write_small_files
 
@@ -157,6 +162,24 @@ def test_to_sign_again_changes_nothing_and_signs_nothing(release: Path) -> None:
     sign_release(release, again)
     after = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in release.iterdir()}
     assert after == before
+    assert again.times == 0
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_what_another_version_of_this_program_signed_of_this_release_is_kept(
+    release: Path, number: int
+) -> None:
+    """It may say more, or less: what it is about is the same."""
+    sign_release(release, KEY)
+    path = release / added(KEY.public)[number]
+    said = json.loads(read_attestation_bundle(path.read_bytes(), "b").statement)
+    said["predicate"]["of"] = "another version"
+    newer = attestation_bundle(KEY.public, json.dumps(said).encode(), KEY.sign)
+    path.write_bytes(newer)
+    before = content_of(release)
+    again = CountingSigner(KEY)
+    sign_release(release, again)
+    assert content_of(release) == before
     assert again.times == 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from bundler.digest import Digest
 from bundler.errors import MalformedError
 from bundler.manifest import Model
+from bundler.provenance import provenance_statement
 from bundler.reference import ImageTag
 from bundler.source import (
     ArchiveSource,
@@ -21,6 +23,7 @@ from bundler.source import (
 )
 from bundler.spec import Allowance, Spec, read_spec, semver
 from bundler.yamltext import read_yaml
+from tests.unit.small_files import small_manifest
 
 SPEC = """\
 formatVersion: 1
@@ -148,6 +151,21 @@ def test_images_need_a_name_of_their_own_and_a_tag(line: str, problem: str) -> N
 def test_a_model_stands_there_once_and_has_known_fields(extra: str, problem: str) -> None:
     with pytest.raises(MalformedError, match=re.escape(problem)):
         read(SPEC + extra)
+
+
+def test_more_checkpoints_than_can_be_signed_are_refused_before_anything_is_read() -> None:
+    def spec(checkpoints: int) -> str:
+        lines = "".join(f"  - {{name: more_{n}, source: models/{n}}}\n" for n in range(checkpoints))
+        return SPEC.replace("models:\n", f"{lines}models:\n")
+
+    most = read(spec(1020))
+    sums = {f"{checkpoint.name}.tar": SOME for checkpoint in most.checkpoints}
+    sums |= {"demo-2026.11.0.tar.gz": SOME, "MANIFEST.json": SOME}
+    assert len(json.loads(provenance_statement(small_manifest(), sums))["subject"]) == 1023
+    with pytest.raises(MalformedError, match="checkpoints: expected at most 1021, got 1022"):
+        read(spec(1021))
+    with pytest.raises(MalformedError, match="expected at most 1023 files in SHA256SUMS, got 1024"):
+        provenance_statement(small_manifest(), sums | {"more.tar": SOME})
 
 
 def test_two_scripts_of_one_name_are_refused() -> None:

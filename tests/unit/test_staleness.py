@@ -28,12 +28,14 @@ from bundler.publish.pointer import (
     NOTHING_ALLOWED,
     Allowances,
     Deployed,
+    Mark,
     Pointer,
     check_staleness,
     check_trust_version,
     decode_pointer,
     encode_pointer,
 )
+from bundler.reference import S3Prefix
 from bundler.release import TrustedRelease, open_release
 from bundler.sign import sign_release
 from bundler.signing.tuf_roots import read_root, write_root
@@ -89,7 +91,7 @@ def test_a_release_from_the_future_is_refused_and_nothing_allows_it() -> None:
     everything = Allowances(rollback=RELEASE.sequence, expired_reason="why")
     for now in ("2026-10-30T23:59:59Z", "1980-01-01T00:00:00Z"):
         with pytest.raises(StaleError, match="created before now") as caught:
-            check_staleness(small_manifest(), 9, everything, now=now)
+            check_staleness(small_manifest(), Mark(number=9), everything, now=now)
         assert "clock of this machine is wrong" in str(caught.value.hint)
 
 
@@ -165,8 +167,8 @@ def test_an_expired_release_is_deployed_for_a_reason_only() -> None:
     manifest = small_manifest(expires=NOW)
     for reason in (None, ""):
         with pytest.raises(StaleError, match="expired"):
-            check_staleness(manifest, 0, Allowances(expired_reason=reason), now=NOW)
-    allowed = check_staleness(manifest, 0, Allowances(expired_reason="why"), now=NOW)
+            check_staleness(manifest, Mark(number=0), Allowances(expired_reason=reason), now=NOW)
+    allowed = check_staleness(manifest, Mark(number=0), Allowances(expired_reason="why"), now=NOW)
     assert allowed == (f"expired at {NOW}: why",)
 
 
@@ -175,29 +177,29 @@ def test_an_expired_release_is_deployed_for_a_reason_only() -> None:
 
 @pytest.mark.parametrize("highest", [0, 2, 3])
 def test_a_release_as_high_as_the_highest_may_follow(highest: int) -> None:
-    assert check_staleness(small_manifest(), highest, NOTHING_ALLOWED, now=NOW) == ()
+    assert check_staleness(small_manifest(), Mark(number=highest), NOTHING_ALLOWED, now=NOW) == ()
 
 
 def test_going_back_needs_the_very_number() -> None:
     refused = "sequence 3, expected 4 or higher, which was deployed here"
     with pytest.raises(StaleError, match=f"{refused}$") as caught:
-        check_staleness(small_manifest(), 4, NOTHING_ALLOWED, now=NOW)
+        check_staleness(small_manifest(), Mark(number=4), NOTHING_ALLOWED, now=NOW)
     assert str(caught.value.hint).endswith("--allow-rollback 3")
     for other in (2, 4):
         with pytest.raises(StaleError, match=f"{refused}; --allow-rollback {other} allows another"):
-            check_staleness(small_manifest(), 4, Allowances(rollback=other), now=NOW)
-    allowed = check_staleness(small_manifest(), 4, Allowances(rollback=3), now=NOW)
+            check_staleness(small_manifest(), Mark(number=4), Allowances(rollback=other), now=NOW)
+    allowed = check_staleness(small_manifest(), Mark(number=4), Allowances(rollback=3), now=NOW)
     assert allowed == ("rollback to sequence 3 below 4",)
 
 
 def test_one_allowance_is_none_for_the_other_reason() -> None:
     manifest = small_manifest(expires=NOW)
     with pytest.raises(StaleError, match="sequence 3, expected 4"):
-        check_staleness(manifest, 4, Allowances(expired_reason="why"), now=NOW)
+        check_staleness(manifest, Mark(number=4), Allowances(expired_reason="why"), now=NOW)
     with pytest.raises(StaleError, match="expired"):
-        check_staleness(manifest, 4, Allowances(rollback=3), now=NOW)
+        check_staleness(manifest, Mark(number=4), Allowances(rollback=3), now=NOW)
     both = Allowances(rollback=3, expired_reason="why")
-    assert len(check_staleness(manifest, 4, both, now=NOW)) == 2
+    assert len(check_staleness(manifest, Mark(number=4), both, now=NOW)) == 2
 
 
 # What one place remembers.
@@ -322,7 +324,10 @@ class Place:
 
     def __init__(self, bucket: Pointer | None, cluster: Pointer | None) -> None:
         self.memory = Memory(
-            store=MemoryStore(), key="k", cluster=FakeCluster(), in_cluster=IN_CLUSTER
+            store=MemoryStore(),
+            place=S3Prefix("models", "k"),
+            cluster=FakeCluster(),
+            in_cluster=IN_CLUSTER,
         )
         if bucket is not None:
             self.memory.store.replace("k", encode_pointer(bucket))
@@ -350,7 +355,7 @@ def test_the_higher_of_the_two_counts(bucket: Pointer | None, cluster: Pointer |
     assert found.highest == 7
     assert found.disagrees == (bucket != cluster)
     with pytest.raises(StaleError, match="expected 7 or higher"):
-        check_staleness(small_manifest(), found.highest, NOTHING_ALLOWED, now=NOW)
+        check_staleness(small_manifest(), Mark(number=found.highest), NOTHING_ALLOWED, now=NOW)
 
 
 @pytest.mark.parametrize(("bucket", "cluster"), BOTH)
@@ -425,4 +430,32 @@ def test_a_trust_file_older_than_one_that_judged_here_is_refused(tmp_path: Path)
         with pytest.raises(StaleError, match="got none, but keys"):
             act(release(tmp_path), judged=3)
     assert place.memory.read().trust_version == 4
-    check_trust_version(4, 4)
+    check_trust_version(4, Mark(number=4))
+
+
+def test_who_says_that_something_is_too_old_is_named_and_how_to_go_on(tmp_path: Path) -> None:
+    """Somebody may have put any number there: a person must know where to look."""
+    place, bucket = Place(None, None), "s3://models/k"
+    place.memory.store.replace("k", encode_pointer(Pointer(deployed=None, highest=3)))
+    raised = Pointer(deployed=None, highest=9, trust_version=7)
+    IN_CLUSTER.write(place.memory.cluster, raised)
+    given = release(tmp_path)
+    both = f"delete {bucket} and {CONFIG_MAP}, and the next publish is a first one"
+    with pytest.raises(StaleError) as caught:
+        place.memory.begin(given, judged=9)
+    assert f"which judged what was deployed here, as {CONFIG_MAP} remembers, got" in str(
+        caught.value
+    )
+    assert (
+        f"if version 7 was never here, somebody wrote that number: find out who, then {both}"
+        in (caught.value.hint or "")
+    )
+    found = place.memory.read()
+    with pytest.raises(StaleError) as caught:
+        check_staleness(given.manifest, found.highest_mark, NOTHING_ALLOWED, now=NOW)
+    assert str(caught.value).endswith(f"which was deployed here, as {CONFIG_MAP} remembers")
+    assert (caught.value.hint or "").startswith("to go back on purpose: --allow-rollback 3; if ")
+    assert both in (caught.value.hint or "")
+    place.memory.store.replace("k", encode_pointer(raised))
+    with pytest.raises(StaleError, match=f"as {bucket} and {CONFIG_MAP} remember, got none"):
+        place.memory.point(given, judged=9)

@@ -10,15 +10,18 @@ import pytest
 
 from bundler.digest import Digest
 from bundler.errors import ContentError, NotFoundError, UntrustedError, WorldError
-from bundler.manifest import Blob, Image
+from bundler.manifest import Blob, CheckpointFile, Image
 from bundler.oci_manifest import OCI_INDEX, OCI_MANIFEST
+from bundler.parts import SMALLEST_PART, s3_checksum
+from bundler.publish.inventory import Held, Inventory
 from bundler.publish.memory import read_pointer
 from bundler.publish.only import EVERYTHING, Only
 from bundler.publish.pointer import Deployed, Pointer, encode_pointer
 from bundler.publish.status import Finding, Standing, Status, Subject
+from bundler.publish.status_checkpoints import CheckpointLook
 from bundler.publish.status_images import look_at_image
 from bundler.publish.status_survey import Places, Survey, read_current
-from bundler.reference import ImageTag
+from bundler.reference import ImageTag, S3Prefix
 from bundler.release import TrustedRelease
 from bundler.stores.base import Registry, StoredManifest, StoredObject
 from bundler.stores.upkeep import HeldObject, UnfinishedUpload
@@ -43,10 +46,12 @@ class Spy(MemoryStore):
         super().__init__()
         self.read_keys: list[str] = []
         self.silent = False
+        self.plain: set[str] = set()  # what somebody stored without a checksum
 
     def head(self, key: str) -> StoredObject | None:
         found = super().head(key)
-        return replace(found, checksum=None) if found and self.silent else found
+        hidden = self.silent or key in self.plain
+        return replace(found, checksum=None) if found and hidden else found
 
     def get(self, key: str, *, limit: int) -> bytes:
         self.read_keys.append(key)
@@ -55,6 +60,17 @@ class Spy(MemoryStore):
     def read(self, key: str, offset: int, length: int) -> Iterator[bytes]:
         self.read_keys.append(key)
         return super().read(key, offset, length)
+
+
+class Words(MemoryStore):
+    """Says what it is told to say of objects."""
+
+    def __init__(self, said: dict[str, StoredObject]) -> None:
+        super().__init__()
+        self.said = said
+
+    def head(self, key: str) -> StoredObject | None:
+        return self.said.get(key)
 
 
 class Place:
@@ -194,6 +210,76 @@ def test_without_checksums_the_size_is_compared_and_reading_must_be_asked_for(pl
     ]
     place.store.replace(key, b"v" * 8)
     assert [item.detail for item in place.status().drift] == ["has 8 bytes, expected 9"]
+
+
+def test_an_object_without_the_checksum_that_its_like_have_is_different(place: Place) -> None:
+    key = place.key("one", "model.safetensors")
+    place.store.replace(key, b"v" * 9)
+    place.store.plain = {key}
+    [finding] = place.status().drift
+    assert (finding.standing, finding.name) == (Standing.DIFFERENT, key)
+    assert finding.detail == "stored by somebody else, without our checksum: --read-back tells"
+    assert not [read for read in place.store.read_keys if "checkpoints/" in read]
+    place.store.replace(key, b"w" * 9)
+    assert place.status(read_back=True).drift == ()
+
+
+def test_checkpoints_all_without_checksums_are_compared_with_the_manifest_object(
+    place: Place,
+) -> None:
+    place.store.plain = {place.key("one", path) for path in CHECKPOINTS["one"]}
+    place.store.plain.add(place.key("two", "x"))
+    assert {item.name for item in place.status().drift} == place.store.plain
+    place.store.plain.add("llm/releases/demo-1.0.1/MANIFEST.json")
+    assert place.status().drift == ()
+
+
+@pytest.mark.parametrize(
+    ("checksums", "standings"),
+    [
+        ({"a": "=-2", "b": None, "one": "="}, ["present", "different", "present"]),
+        ({"a": None, "b": None, "one": "="}, ["not compared", "not compared", "present"]),
+        ({"a": "=-2", "b": "=-2", "one": None}, ["present", "present", "not compared"]),
+    ],
+)
+def test_objects_of_several_parts_are_only_compared_with_their_like(
+    checksums: dict[str, str | None], standings: list[str]
+) -> None:
+    """Some servers keep checksums of objects of one part alone."""
+    parts = (Digest.of(b"1"), Digest.of(b"2"))
+    address = S3Prefix("models", "llm/checkpoints/one/0123456789abcdef")
+    files = [
+        CheckpointFile(
+            path=name,
+            size=(len(cut) - 1) * SMALLEST_PART + 1,
+            offset=0,
+            digest=parts[0],
+            parts=cut,
+        )
+        for name, cut in (("a", parts), ("b", parts), ("one", parts[:1]))
+    ]
+    store = Words(
+        {
+            address.key(file.path): StoredObject(
+                address.key(file.path),
+                file.size,
+                s3_checksum(file.parts) if checksums[file.path] else None,
+            )
+            for file in files
+        }
+    )
+    held = Held(
+        place=address,
+        objects={file.path: HeldObject(file.path, file.size, NOW) for file in files},
+    )
+    look = CheckpointLook(
+        store=store,
+        inventory=Inventory(place=address, checkpoints={str(address): held}),
+        manifest_key="llm/releases/demo-1.0.1/MANIFEST.json",
+        read_back=False,
+    )
+    found = look.findings([(address, file) for file in files])
+    assert [str(item.standing) for item in found] == standings
 
 
 def test_unfinished_uploads_are_told_with_age_and_bytes_and_are_no_drift(place: Place) -> None:
