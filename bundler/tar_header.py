@@ -24,6 +24,7 @@ MAX_EXTENDED_BYTES = 1 << 20
 CHECKSUM = slice(148, 156)
 _NAME, _MODE, _SIZE, _MTIME = slice(0, 100), slice(100, 108), slice(124, 136), slice(136, 148)
 _KIND, _LINK, _MAGIC, _PREFIX = slice(156, 157), slice(157, 257), slice(257, 265), slice(345, 500)
+_OCTAL = b"01234567"
 _LONG = {LONG_NAME: b"path", LONG_LINK: b"linkpath"}
 _NAMES = frozenset(_LONG.values())
 
@@ -40,8 +41,9 @@ class Header:
 
     def __post_init__(self) -> None:
         """Compare the checksum."""
-        total, told = checksum(self.block), _octal(self.block[CHECKSUM])
-        if told != total and told != total - 256 * sum(byte > 0x7F for byte in self.block):
+        total, digits = checksum(self.block), self.block[CHECKSUM].strip(b" \0")
+        signed = total - 256 * sum(byte > 0x7F for byte in self.block)
+        if digits.strip(_OCTAL) or int(digits or b"0", 8) not in {total, signed}:
             raise ValueError("header checksum is wrong")
 
     @property
@@ -181,6 +183,6 @@ def _number(field: bytes) -> int:
 
 def _octal(field: bytes) -> int:
     digits = field.strip(b" \0")
-    if digits.strip(b"01234567"):
+    if digits.strip(_OCTAL):
         raise ValueError(f"expected octal digits, got {field!r}")
     return int(digits or b"0", 8)
