@@ -13,9 +13,9 @@ from bundler.archive.bundle_reader import BundleReader
 from bundler.archive.checkpoint import check_parts
 from bundler.archive.extracted_tree import bundle_tree, checkpoint_tree
 from bundler.archive.files import make_directories
-from bundler.archive.hashing import hashing_text, probe_hashing
 from bundler.archive.held_directory import HeldDirectory
 from bundler.archive.reader import Reader
+from bundler.archive.room import work_text
 from bundler.archive.volume_names import parse_volume_name
 from bundler.archive.volumes import Place, find_volumes, locate, open_place
 from bundler.errors import ContentError, MalformedError, printable
@@ -30,7 +30,6 @@ from bundler.fetch.wanted import File, check_names, missing_bytes
 from bundler.manifest import Bundle, Checkpoint, Manifest
 from bundler.release import TrustedRelease, find_release, open_release
 from bundler.release_files import ReleaseFiles, shown
-from bundler.sizes import size_text
 from bundler.trust import Trust
 from bundler.verify.path import judge_expiry
 from bundler.verify.scope import archive_of, read_scope
@@ -236,9 +235,7 @@ def _unpack(source: Source, files: Sequence[File], destination: HeldDirectory, e
 
 def _estimate(size: int, destination: HeldDirectory) -> str:
     disk = destination.room()
-    free = size_text(disk.f_bavail * disk.f_frsize)
-    seconds = size / probe_hashing()
-    return f"{destination.path}: {size_text(size)} to write, {free} free{hashing_text(seconds)}"
+    return work_text(destination.path, size, disk.f_bavail * disk.f_frsize, hashed=size)
 
 
 def _lacking(files: Sequence[File], destination: HeldDirectory) -> set[str]:

@@ -17,7 +17,7 @@ from bundler.archive.files import (
     sync_directory,
 )
 from bundler.archive.reader import Reader
-from bundler.archive.room import require_room
+from bundler.archive.room import require_room, work_text
 from bundler.archive.trouble import blaming
 from bundler.archive.volume_names import Split
 from bundler.archive.volumes import VolumeSet, find_volumes, open_place
@@ -162,14 +162,18 @@ class _Run:
             _require_size(source, archive)
 
     def check_room(self, names: Sequence[str]) -> None:
-        """Refuse to begin what the disk will not hold."""
+        """Refuse to begin what the disk will not hold, and tell what is ahead."""
         need = 0
         for name in names:
             size, _ = self._manifest.archives[name]
             need += int(size * (_SHARE_COMPRESSED if self._compress else 1))
             work = work_directory(self._out, name)
             need -= sum(path.stat().st_size for path in work.glob("*") if path.is_file())
-        require_room(self._out, need, hint="free space there, or name another place: -o DIR")
+        hint = "free space there, or name another place: -o DIR"
+        free = require_room(self._out, need, hint=hint)
+        if names:
+            hashed = sum(self._manifest.archives[name][0] for name in names)
+            self._emit(Noted(work_text(self._out, max(0, need), free, hashed=hashed)))
 
     def cut(self, name: str) -> None:
         """Cut one archive; its volumes appear when all are there."""

@@ -6,7 +6,7 @@ archive judge what is found there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,6 +121,7 @@ def _judge_compressed(
 ) -> Judged:
     volumes: list[Volume] = []
     faults: list[Fault] = []
+    moved: dict[int, int] = {}
     before, end = 0, 0  # the last volume that can be used, and where it ends
     for number in range(1, split.count + 1):
         name = split.volume(number)
@@ -128,9 +129,12 @@ def _judge_compressed(
             faults.append(volume_fault(name, expected="a volume", got=NOTHING))
             continue
         try:
-            volume = _read(files[number][0], name, digest)
+            held, volume = _read(files[number][0], digest)
         except (ContentError, MalformedError) as error:
             faults.append(volume_fault(name, expected="a volume as it was cut", got=str(error)))
+            continue
+        if held != number:
+            moved[number] = held
             continue
         if volume.offset < end or (number == before + 1 and volume.offset != end):
             problem = f"from {volume.offset}"
@@ -142,14 +146,21 @@ def _judge_compressed(
             problem = f"up to {end}"
             faults.append(volume_fault(name, expected=f"bytes up to {size}", got=problem))
             volumes.pop()
-    return volumes, faults
+    return volumes, [*faults, *_mixed_up(split, moved)]
 
 
-def _read(path: Path, name: VolumeName, digest: Digest) -> Volume:
-    """Read what a compressed volume says of itself; raises where it says that it is another."""
+def _mixed_up(split: Split, moved: Mapping[int, int]) -> Iterator[Fault]:
+    """Tell which volumes stand in the places of others, by number."""
+    for number, held in moved.items():
+        swapped = ": the two are swapped" if moved.get(held) == number else ""
+        yield volume_fault(
+            split.volume(number), expected="a volume as it was cut", got=f"volume {held}{swapped}"
+        )
+
+
+def _read(path: Path, digest: Digest) -> tuple[int, Volume]:
+    """Read the number and the bytes that a compressed volume says it has of an archive."""
     with open_volume(path) as (_, index):
         if index.digest != digest:
             raise ContentError("a volume of another archive")
-        if index.number != name.number:
-            raise ContentError(f"volume {index.number}")
-        return Volume(path, index.offset, index.size)
+        return index.number, Volume(path, index.offset, index.size)

@@ -2,7 +2,8 @@
 
 One that is there is cloned where the file system can. Else it is linked, if nobody may write to it,
 or if a build of ours left it there: no command of ours writes into an archive. Else it is copied,
-and hashed on the way; the original is only read in any case.
+and hashed on the way, unless the copy that an earlier build made of it can be linked; the original
+is only read in any case.
 """
 
 from __future__ import annotations
@@ -122,6 +123,9 @@ def _take_over(
         link = not original.stat().st_mode & _ANYBODY
     how = share(original, own.path, link=link)
     if how is None:
+        before = _made_before(own, made, emit) if made else own
+        if before.known is not None:
+            return before
         emit(Noted(f"{own.path.name}: copied from {original}; what nobody may write to is linked"))
         return own
     emit(Noted(f"{own.path.name}: {how} to {original}"))

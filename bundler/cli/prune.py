@@ -22,7 +22,7 @@ from bundler.publish.prune import Rules
 from bundler.publish.prune_carry_out import Pruned, prune
 from bundler.publish.prune_plan import PrunePlan, by_folder
 from bundler.publish.prune_survey import PruneSurvey
-from bundler.sizes import size_text
+from bundler.sizes import count_text, size_text
 from bundler.stores.opening import open_bucket, open_upkeep
 from bundler.stores.upkeep import HeldObject, Upkeep
 from bundler.target import Target
@@ -112,7 +112,7 @@ def show_plan(plan: PrunePlan) -> None:
     """Print for people what would go and what stays, and why."""
     for mark, color, items in (("-", "red", plan.going), ("=", "green", plan.staying)):
         for item in items:
-            count = f" ({len(item.objects)} objects)" if item.objects else ""
+            count = f" ({count_text(len(item.objects), 'object')})" if item.objects else ""
             size = f"  {size_text(item.size)}" if item.size else ""
             line = f"{mark} {item.thing} {item.name}{count}{size}: {item.reason}"
             click.echo(click.style(printable(line), fg=color), err=True)
@@ -129,7 +129,8 @@ def show_plan(plan: PrunePlan) -> None:
 
 def _show_foreign(foreign: Sequence[HeldObject]) -> None:
     size = size_text(sum(item.size for item in foreign))
-    text = f"not known to be publish's, so it stays: {len(foreign)} objects, {size}"
+    count = count_text(len(foreign), "object")
+    text = f"not known to be publish's, so it stays: {count}, {size}"
     click.echo(text, err=True)
     _show_some(by_folder(foreign))
 
@@ -186,11 +187,12 @@ def _tell(plan: PrunePlan, done: Pruned | None, *, as_json: bool) -> None:
     if done is None:
         return
     if done.deleted:
-        click.echo(f"deleted  {done.deleted} objects")
+        click.echo(f"deleted  {count_text(done.deleted, 'object')}")
     if done.hidden:
         click.echo(
-            f"hidden   {done.hidden} objects behind delete markers: the bucket keeps versions, so "
-            "their bytes stay, and are paid for, until a lifecycle rule removes old versions"
+            f"hidden   {count_text(done.hidden, 'object')} behind delete markers: the bucket keeps "
+            "versions, so their bytes stay, and are paid for, until a lifecycle rule removes old "
+            "versions"
         )
     if done.ended:
-        click.echo(f"ended    {done.ended} uploads")
+        click.echo(f"ended    {count_text(done.ended, 'upload')}")

@@ -21,6 +21,7 @@ from bundler.cli.options import (
     volumes_option,
 )
 from bundler.cli.plan import only_option, plan_of, show_plan
+from bundler.cli.progress import clock_text
 from bundler.cli.push_options import Pushing, push_options
 from bundler.cli.registry import login_options
 from bundler.cli.render import Watcher
@@ -32,9 +33,11 @@ from bundler.jsontext import read_json
 from bundler.publish.carry_out import publish
 from bundler.publish.only import Only
 from bundler.publish.plan import Plan, require_no_conflicts
+from bundler.publish.rate_limit import RateLimit
 from bundler.publish.upload import UploadOptions
 from bundler.receipt import MAX_RECEIPT_BYTES, Receipt, encode_receipt
 from bundler.release_files import ReleaseFiles
+from bundler.sizes import size_text
 from bundler.stores.login import Login
 from bundler.target import Target
 from bundler.trust import Trust
@@ -110,7 +113,13 @@ def command(
         only=only,
     ) as publication:
         plan = plan_of(publication, carrying.now, allowed, only)
-        require_go_ahead(plan, yes=yes, as_json=as_json, reads_back=carrying.reads_back)
+        require_go_ahead(
+            plan,
+            yes=yes,
+            as_json=as_json,
+            reads_back=carrying.reads_back,
+            limit=uploading.limit,
+        )
         receipt = carrying.out(plan, publication)
     if as_json:
         _print_json(plan, receipt)
@@ -155,7 +164,12 @@ class _Carrying:
 
 
 def require_go_ahead(
-    plan: Plan, *, yes: bool, as_json: bool = False, reads_back: bool = False
+    plan: Plan,
+    *,
+    yes: bool,
+    as_json: bool = False,
+    reads_back: bool = False,
+    limit: RateLimit | None = None,
 ) -> None:
     """Show a plan, and ask the person; where nobody can be asked, only ``--yes`` will do."""
     if reads_back:
@@ -163,6 +177,8 @@ def require_go_ahead(
     else:
         show_plan(plan, err=True)
     require_no_conflicts(plan, shown=not as_json)
+    if limit is not None and plan.pending_bytes:
+        click.echo(f"{plan.release}: {_time_text(plan.pending_bytes, limit)}", err=True)
     if yes or not plan.pending:
         return
     if not sys.stdin.isatty():
@@ -173,6 +189,14 @@ def require_go_ahead(
     if not click.confirm("Carry this out?", default=True, err=True):
         click.echo("nothing was done", err=True)
         click.get_current_context().exit(CHANGES_PENDING)
+
+
+def _time_text(size: int, limit: RateLimit) -> str:
+    rate = limit.bytes_per_second
+    return (
+        f"sending all {size_text(size)} takes at least {clock_text(size / rate)} "
+        f"at {size_text(rate)} a second"
+    )
 
 
 def _print_json(plan: Plan, receipt: Receipt | None) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bundler.archive.files import make_directories
 from bundler.archive.held_directory import HeldDirectory
+from bundler.archive.room import work_text
 from bundler.digest import Digest
 from bundler.errors import printable
 from bundler.events import Emit, Finished, Noted, Started
@@ -70,7 +71,7 @@ class Filling:
         with alone(self._destination) as destination:
             gaps = self._look(destination)
             check_room([(destination, gaps)])
-            self._begin(gaps)
+            self._begin(gaps, destination)
             bring(self._store, gaps, destination, keep=self._keep, emit=self._emit)
         self._name_others()
         received = missing_bytes(gaps)
@@ -100,7 +101,7 @@ class Filling:
             lacking = survey(wanted, entry, keep=keep, emit=self._emit)
             asked = [(entry, lacking), (destination, gaps)][: 2 if way == "copy" else 1]
             check_room(asked, hint=others_hint(cache, place))
-            self._begin(lacking)
+            self._begin(lacking, entry)
             bring(self._store, lacking, entry, keep=keep, emit=self._emit)
             let_others(entry)
             self._tell_cached(cache, wanted, lacking)
@@ -124,7 +125,12 @@ class Filling:
                 self._emit(Finished(file.path, skipped=True))
         return gaps
 
-    def _begin(self, gaps: Sequence[Gap]) -> None:
+    def _begin(self, gaps: Sequence[Gap], place: HeldDirectory) -> None:
+        if gaps:
+            disk, size = place.room(), missing_bytes(gaps)
+            hashed = size if all(gap.file.provable for gap in gaps) else 0
+            free = disk.f_bavail * disk.f_frsize
+            self._emit(Noted(work_text(place.path, size, free, hashed=hashed)))
         for gap in gaps:
             self._emit(Started("fetch", gap.file.path, gap.missing))
 

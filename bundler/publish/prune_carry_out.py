@@ -9,6 +9,7 @@ from bundler.errors import WorldError
 from bundler.events import Emit, Finished, Started, ignore
 from bundler.publish.prune_plan import PrunePlan
 from bundler.publish.together import for_each
+from bundler.sizes import count_text
 from bundler.stores.upkeep import UnfinishedUpload, Upkeep
 
 _THREADS = 16
@@ -53,7 +54,7 @@ def prune(plan: PrunePlan, upkeep: Upkeep, *, emit: Emit = ignore) -> Pruned:
 
     for batch in plan.batches():
         if batch:
-            item = f"{len(batch)} objects"
+            item = count_text(len(batch), "object")
             emit(Started("delete", item))
             for_each(delete, batch, threads=_THREADS, stop=threading.Event())
             emit(Finished(item))

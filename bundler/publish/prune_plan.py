@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from bundler.publish.inventory import is_marker_name
 from bundler.release import is_signature_name
-from bundler.sizes import size_text
+from bundler.sizes import count_text, size_text
 from bundler.stores.upkeep import HeldObject, UnfinishedUpload
 
 
@@ -114,7 +114,7 @@ def by_folder(objects: Iterable[HeldObject]) -> list[str]:
         folder, slash, _ = item.key.rpartition("/")
         sizes.setdefault(folder + slash, []).append(item.size)
     return [
-        f"{folder} ({len(found)} objects, {size_text(sum(found))})"
+        f"{folder} ({count_text(len(found), 'object')}, {size_text(sum(found))})"
         for folder, found in sizes.items()
     ]
 

@@ -37,6 +37,11 @@ class RateLimit:
         self._free = clock()
         self._piece = max(_SMALLEST, int(bytes_per_second * _PIECE_SECONDS))
 
+    @property
+    def bytes_per_second(self) -> int:
+        """The limit."""
+        return self._rate
+
     def paced(self, piece: memoryview) -> Iterator[memoryview]:
         """Give a piece in smaller ones, each as soon as it may go."""
         for begin in range(0, len(piece), self._piece):

@@ -110,7 +110,6 @@ class Upload:
         pace, news = Pace(), deque[str]()
         sender = PartSender(
             hashes=self.options.rehash or not self.checks_content,
-            checks_content=self.checks_content,
             limit=self.options.limit,
             pace=pace,
             stop=self.stop,

@@ -26,6 +26,10 @@ COPY_HINT = "no object was completed; copy the archive again from its source"
 _REFUSED_HINT = f"the S3 server refused these bytes; {COPY_HINT}"
 
 
+class _FoundHereError(ContentError):
+    """Bytes were found to be wrong while they were read, before the store could tell."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileUpload:
     """One file of a checkpoint, and the key it gets."""
@@ -64,7 +68,6 @@ class PartSender:
 
     Attributes:
         hashes: Hash each part while it is sent, and send nothing whole that is not as signed.
-        checks_content: Whether the store refuses bytes that differ from their checksum.
         limit: Bytes per second that all threads together keep to; None for no limit.
         pace: Told of what goes.
         stop: Set when other work failed: nothing more is read.
@@ -73,7 +76,6 @@ class PartSender:
     """
 
     hashes: bool
-    checks_content: bool
     limit: RateLimit | None
     pace: Pace
     stop: threading.Event
@@ -130,10 +132,13 @@ class PartSender:
         pieces = transfer.reader.pieces(file.offset + span.offset, span.length)
         if self.hashes:
             pieces = as_signed(pieces, span, file.parts[span.number - 1])
-        for piece in pieces:
-            if self.stop.is_set():
-                raise StoppedError(f"{file.path}: not sent, since other work failed")
-            yield piece
+        try:
+            for piece in pieces:
+                if self.stop.is_set():
+                    raise StoppedError(f"{file.path}: not sent, since other work failed")
+                yield piece
+        except ContentError as error:
+            raise _FoundHereError(str(error), hint=error.hint) from error
 
     def _paced(self, transfer: Transfer, span: Span) -> Iterator[memoryview]:
         for piece in self._pieces(transfer, span):
@@ -146,7 +151,7 @@ class PartSender:
         try:
             yield
         except ContentError as error:
-            hint = _REFUSED_HINT if self.checks_content else COPY_HINT
+            hint = COPY_HINT if isinstance(error, _FoundHereError) else _REFUSED_HINT
             faults = check_parts(
                 transfer.place, item.checkpoint, emit=ignore, files={item.file.path}
             )

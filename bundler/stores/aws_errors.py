@@ -48,6 +48,7 @@ REFUSALS = {
     "ExpiredTokenException": ("the session has expired", _LOG_IN),
     "TokenRefreshRequired": ("the session has expired", _LOG_IN),
     "InvalidToken": ("the session token is not valid there", _LOG_IN),
+    "InvalidTokenId": ("the session token is not valid there", _LOG_IN),
     "RequestTimeTooSkewed": ("the clocks differ too much", _CLOCK),
     "RequestExpired": ("the clocks differ too much", _CLOCK),
 }

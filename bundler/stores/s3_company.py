@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
-
-from botocore.exceptions import ClientError
 
 from bundler.errors import BundleError
 from bundler.stores.s3_errors import Place, told
@@ -37,17 +35,21 @@ class Company:
         place: The object.
         upload_id: The upload that we use.
         joined: Whether somebody else began it.
+        there: The parts that it had then.
     """
 
     client: S3Client
     place: Place
     upload_id: str
     joined: bool
+    there: Set[int]
     _sent: dict[int, _Sent] = field(default_factory=dict)
 
     def sent(self, number: int, etag: str, answer: Mapping[str, object]) -> None:
         """Remember a part that we brought; ``answer`` is what the server says of the call."""
-        headers = answer.get("HTTPHeaders", {})
+        if number in self.there:  # some servers go on listing what was there before
+            return
+        headers = answer.get("HTTPHeaders")
         date = headers.get("date") if isinstance(headers, Mapping) else None
         self._sent[number] = _Sent(etag, _date(date), answer.get("RetryAttempts", 0) == 0)
 
@@ -58,10 +60,7 @@ class Company:
         they send last of a part is there in the place of ours.
         """
         with suppress(BundleError), told(self.place):
-            try:
-                return self._has_parts_of_others() or (not self.joined and self._is_begun_twice())
-            except ClientError:
-                pass
+            return self._has_parts_of_others() or (not self.joined and self._is_begun_twice())
         return False
 
     def _has_parts_of_others(self) -> bool:
@@ -72,9 +71,7 @@ class Company:
         for page in pages:
             for part in page.get("Parts", ()):
                 found.setdefault(part["PartNumber"], []).append(part)
-        return any(
-            _is_sent_again(found.get(number, ()), sent) for number, sent in self._sent.items()
-        )
+        return any(_is_sent_again(found.get(n, []), sent) for n, sent in self._sent.items())
 
     def _is_begun_twice(self) -> bool:
         pages = self.client.get_paginator("list_multipart_uploads").paginate(
@@ -90,18 +87,20 @@ class Company:
         return own is not None and any(other >= own - _AT_ONCE for other in begun.values())
 
 
-def _is_sent_again(listed: list[PartTypeDef] | tuple[()], sent: _Sent) -> bool:
+def _is_sent_again(listed: Sequence[PartTypeDef], sent: _Sent) -> bool:
     """Say whether somebody stored a part after us; some servers list each time that it was."""
     if len(listed) > 1 and sent.once:
         return True
-    return any(
-        part["ETag"] != sent.etag
-        or (sent.answered is not None and part["LastModified"].replace(microsecond=0) > sent.answered)
-        for part in listed
-    )
+    for part in listed:
+        stored = part.get("LastModified")
+        later = stored and sent.answered and stored.replace(microsecond=0) > sent.answered
+        if later or part["ETag"] != sent.etag:
+            return True
+    return False
 
 
 def _date(text: object) -> datetime | None:
+    """Read the date of an answer, which is always in UTC."""
     with suppress(ValueError):
-        return parsedate_to_datetime(str(text))
+        return parsedate_to_datetime(str(text)).replace(tzinfo=UTC)
     return None

@@ -67,4 +67,9 @@ def _told(place: Place, left: Unfinished, count: int, settings: ObjectSettings) 
         f"{place}: goes on with an upload that was begun at {left.begun:%Y-%m-%d %H:%M:%S} UTC: "
         f"{len(left.proven) + len(left.likely)} of {count} parts are there"
     )
+    if left.likely:
+        text += (
+            f"; of {len(left.likely)} {place.server} tells no SHA-256: they are compared by MD5, "
+            "or come again"
+        )
     return text + (f"; keeps the {' and '.join(unseen)} it was begun with" if unseen else "")

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
@@ -19,6 +20,7 @@ from bundler.stores.aws_errors import code_of
 from bundler.stores.base import Advance, Note, Pieces
 from bundler.stores.retry import Tries
 from bundler.stores.s3_body import Body
+from bundler.stores.s3_company import Company
 from bundler.stores.s3_copy import CannotCopyError
 from bundler.stores.s3_errors import LostError, Place, told
 from bundler.stores.s3_joining import end_upload, join_or_begin
@@ -76,6 +78,14 @@ class S3Incoming:
         found = join_or_begin(writer, place, self._wanted, note)
         self.upload_id = found.upload_id
         self._etags, self._likely = dict(found.proven), dict(found.likely)
+        self._company = Company(
+            client=writer.client,
+            place=place,
+            upload_id=found.upload_id,
+            joined=found.begun != datetime.min,
+            there={*found.proven, *found.likely},
+        )
+        self._company_told = False
         # Listings do not tell of encryption: whoever asks for a key needs one answer to a part
         # of his own, and until then takes nothing from elsewhere.
         self._key_shown = not writer.settings.kms_key
@@ -111,6 +121,7 @@ class S3Incoming:
                 ChecksumSHA256=digest.base64,
             )
             self._writer.require_encrypted(self.place, done)
+            self._company.sent(span.number, done["ETag"], done["ResponseMetadata"])
             return done["ETag"]
 
         self.bring(span, put)
@@ -162,6 +173,8 @@ class S3Incoming:
         if self._stands():
             self._settle(None)
             return
+        if not self._company_told and self._company.is_seen():
+            self._note(f"{self.place}: {_ELSEWHERE}")
         try:
             self._complete()
         except LostError as error:
@@ -233,6 +246,7 @@ class S3Incoming:
         found = proven_parts(self._client, self.place, self._wanted, self.upload_id) or {}
         theirs = found.keys() - self._etags.keys() - self._sending
         if theirs:
+            self._company_told = True
             self._etags |= {number: found[number] for number in theirs}
             count = count_text(len(theirs), "part")
             self._note(f"{self.place}: {_ELSEWHERE}: {count} came from elsewhere")

@@ -42,7 +42,13 @@ def explain(found: VolumeSet, archive: Checkpoint | Bundle, faults: Sequence[Fau
     budget = iter(range(_MOST_PROBES))
     holds = {volume: _holds(volume, marks, budget) for volume in wrong}
     return [
-        _fault(found, volume, other, len(own[volume]))
+        _fault(
+            found,
+            volume,
+            other,
+            len(own[volume]),
+            swapped=other is not None and holds.get(other) == volume,
+        )
         for volume, other in holds.items()
         if other is not None or len(own[volume]) > 1
     ]
@@ -71,11 +77,15 @@ def _holds(volume: Volume, marks: Mapping[Volume, Unit], budget: Iterator[int]) 
     return None
 
 
-def _fault(found: VolumeSet, volume: Volume, other: Volume | None, parts: int) -> Fault:
+def _fault(
+    found: VolumeSet, volume: Volume, other: Volume | None, parts: int, *, swapped: bool
+) -> Fault:
     got = f"none of the {parts} parts in it as signed; another archive's volume, perhaps"
+    if other is not None:
+        got = f"those of {other.path.name}" + (": the two are swapped" if swapped else "")
     return Fault(
         archive=found.archive,
         volume=volume.path.name,
         expected=f"the archive's bytes from offset {volume.offset} on",
-        got=got if other is None else f"those of {other.path.name}",
+        got=got,
     )

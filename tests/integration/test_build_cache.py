@@ -196,12 +196,14 @@ def test_a_lock_that_says_otherwise_is_not_overruled(builder: Builder) -> None:
         builder.build(first.lock)
 
 
-def test_an_archive_that_is_named_is_hashed_once(builder: Builder) -> None:
+@pytest.mark.parametrize("mode", [0o444, 0o644])
+def test_an_archive_that_is_named_is_hashed_once(builder: Builder, mode: int) -> None:
+    """Also one that has to be copied, as somebody may write to it and there are no clones."""
     first = builder.build()
     given = builder.spec_path.parent / "given.tar"
     shutil.copy(first.directory / "one_1.tar", given)
     os.utime(given, (LONG_AGO, LONG_AGO))
-    given.chmod(0o444)
+    given.chmod(mode)
     take_from(builder.spec_path, archive="given.tar")
     builder.build()
     assert builder.read == {"one_1"}

@@ -23,6 +23,7 @@ from bundler.manifest import Checkpoint, CheckpointFile
 from bundler.manifest_codec import encode_manifest
 from bundler.parts import MAX_FILE_BYTES, SMALLEST_PART, part_size, spans
 from bundler.reference import S3Prefix
+from bundler.sizes import size_text
 from bundler.stores.base import ObjectStore, StoredObject
 from bundler.stores.opening import open_bucket
 from tests.integration.fetching import (
@@ -276,6 +277,19 @@ class TestCheckpoint:
         assert held(destination) == FILES
         assert again.read_bytes < SMALLEST_PART
 
+    def test_what_is_to_come_and_what_is_free_is_told_before_the_first_byte(
+        self, published: ObjectStore, source: S3Prefix, destination: Path
+    ) -> None:
+        events: list[Event] = []
+        fetch_checkpoint(published, source, destination, checkpoint=CHECKPOINT, emit=events.append)
+        size = size_text(sum(map(len, FILES.values())))
+        assert isinstance(events[0], Noted)
+        assert events[0].text.startswith(f"{destination}: {size} to write, ")
+        assert " free" in events[0].text
+        events.clear()
+        fetch_checkpoint(published, source, destination, checkpoint=CHECKPOINT, emit=events.append)
+        assert not [event for event in events if isinstance(event, Noted)]
+
     def test_other_files_are_left_alone_and_named(
         self, published: ObjectStore, source: S3Prefix, destination: Path
     ) -> None:
@@ -286,6 +300,7 @@ class TestCheckpoint:
         fetch_checkpoint(published, source, destination, checkpoint=CHECKPOINT, emit=events.append)
         assert held(destination) == {**FILES, "tokenizer/mine.txt": b"mine"}
         named = [event.text for event in events if isinstance(event, Noted)]
+        named = [text for text in named if "left alone" in text]
         assert [text.partition(": ")[2].split()[0] for text in named] == [
             "link",
             "tokenizer/mine.txt",

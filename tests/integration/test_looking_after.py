@@ -388,7 +388,7 @@ def test_prune_asks_whoever_sits_there(site: Site, answer: bytes, status: int) -
     assert done.returncode == status, done.stderr
     assert b"- checkpoint s3://" in done.stderr
     assert f"    {old[0]}\n".encode() in done.stderr
-    assert b"    llm/checkpoints/run/0123456789abcdef/ (1 objects, 1 B)\n" in done.stderr
+    assert b"    llm/checkpoints/run/0123456789abcdef/ (1 object, 1 B)\n" in done.stderr
     assert site.keys() == (before if status else before - set(old))
 
 

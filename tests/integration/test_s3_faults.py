@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -102,6 +103,39 @@ def impatient(
         patience=Patience(sleep=sleep, budget=budget, draw=draw),
         timeouts=Timeouts(idle=idle),
     )
+
+
+def unwatched(step: int) -> None:
+    """Let progress go by."""
+
+
+def _credentials_by_a_program(
+    s3: S3, directory: Path, monkeypatch: pytest.MonkeyPatch, *, seconds: int
+) -> Path:
+    """Have the AWS configuration name a program for credentials; gives where it notes each time."""
+    asked, program, config = (directory / name for name in ("asked", "give", "config"))
+    keys = f'"AccessKeyId": "{s3.credentials.access_key}", '
+    keys += f'"SecretAccessKey": "{s3.credentials.secret_key}"'
+    program.write_text(
+        "#!/bin/sh\n"
+        f"now=$(date +%s); echo $now >>{asked}\n"
+        f"until=$(date -u -d @$((now + {seconds})) +%Y-%m-%dT%H:%M:%SZ)\n"
+        f"""printf '{{"Version": 1, {keys}, "Expiration": "%s"}}' $until\n"""
+    )
+    program.chmod(0o700)
+    config.write_text(f"[default]\ncredential_process = {program}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(directory / "none"))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    return asked
+
+
+def _signed_at(call: Call) -> int:
+    """Give when a request was signed, in seconds since 1970."""
+    headers = {name.lower(): value for name, value in call.headers.items()}
+    signed = datetime.strptime(headers["x-amz-date"], "%Y%m%dT%H%M%SZ")
+    return int(signed.replace(tzinfo=UTC).timestamp())
 
 
 def failing(times: int) -> Fault:
@@ -203,6 +237,7 @@ class TestEachRefusalIsOneClearLine:
         ("status", "code", "message", "expected"),
         [
             (400, "ExpiredToken", "The provided token has expired", "session has expired"),
+            (403, "InvalidTokenId", "The token is invalid", "session token is not valid there"),
             (403, "RequestTimeTooSkewed", "too large", "clocks differ"),
             (403, "AccessDenied", "Access Denied", "access denied by S3: s3:GetObject"),
             (
@@ -471,6 +506,36 @@ class TestRetries:
         between.calls.clear()
         send(store, large)
         assert [call.query["partNumber"] for call in between.calls if _is_part(call)] == ["2"]
+
+    def test_a_session_that_expires_in_the_middle_is_renewed_by_whom_the_credentials_come_from(
+        self,
+        between: Proxy,
+        s3: S3,
+        s3_bucket: str,
+        large: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        asked = _credentials_by_a_program(s3, tmp_path, monkeypatch, seconds=2)
+
+        def refuse_old(call: Call, ask: Pass) -> Answer:
+            signed = _signed_at(call)
+            given = max(at for at in map(int, asked.read_text().split()) if at <= signed)
+            over = signed > given + 2
+            return refusal(400, "ExpiredToken", "The provided token has expired") if over else ask()
+
+        between.fault = refuse_old
+        store = open_bucket(s3_bucket, endpoint=between.url, region=s3.region)
+        incoming = store.begin(_KEY, size=SIZE, parts=PARTS)
+        with RandomReader(large) as reader:
+            for span in incoming.missing:
+                time.sleep(3.1)  # longer than a session lives
+                incoming.send(span, partial(reader.pieces, span.offset, span.length), unwatched)
+        incoming.complete()
+        found = store.head(_KEY)
+        assert found is not None
+        assert found.checksum == s3_checksum(PARTS)
+        assert len(set(asked.read_text().split())) > len(PARTS)
 
     def test_clocks_that_differ_are_both_told(
         self, store: ObjectStore, between: Proxy, s3: S3

@@ -15,7 +15,7 @@ import boto3
 import pytest
 
 from bundler.digest import Digest
-from bundler.errors import ConflictError, WorldError
+from bundler.errors import ConflictError, ContentError, WorldError
 from bundler.events import Advanced, Event, Noted, Started
 from bundler.object_settings import ObjectSettings
 from bundler.parts import SMALLEST_PART, s3_checksum
@@ -190,6 +190,9 @@ def test_a_run_that_was_killed_is_finished_by_the_next(
     require_whole(bucket, cargo)
     assert bucket.parts_sent() <= 2
     assert "goes on with an upload that was begun at" in bucket.notes[0]
+    unproven = bucket.server.kind == "seaweedfs"
+    told = "tells no SHA-256: they are compared by MD5, or come again" in bucket.notes[0]
+    assert told is unproven
     [sent] = [
         event.total
         for event in bucket.events
@@ -201,14 +204,69 @@ def test_a_run_that_was_killed_is_finished_by_the_next(
 def test_two_publishers_at_once_both_finish_and_know_of_each_other(
     bucket: Bucket, cargo: Cargo
 ) -> None:
-    both = [
-        upload_elsewhere(cargo, bucket.between.url, bucket.server.region, bucket.place, rate=_RATE)
-        for _ in range(2)
-    ]
-    notes = [text for publisher in both for text in publisher.end()]
+    slow, fast = _RATE // 2, 2 * _RATE
+    url, region = bucket.between.url, bucket.server.region
+    first = upload_elsewhere(cargo, url, region, bucket.place, rate=slow)
+    while not bucket.unfinished():
+        time.sleep(0.05)
+        assert first.process.is_alive()
+    second = upload_elsewhere(cargo, url, region, bucket.place, rate=fast)
+    notes = {"second": second.end(), "first": first.end()}
     require_whole(bucket, cargo)
-    assert [text for text in notes if re.search("another publisher|goes on with", text)]
-    assert len([text for text in notes if "is not needed here any more" in text]) == 2
+    assert [text for text in notes["second"] if "goes on with an upload that was begun" in text]
+    assert [text for text in notes["first"] if "another publisher sends it too" in text]
+    for each in notes.values():
+        assert len([text for text in each if "is not needed here any more" in text]) == 1
+
+
+def test_who_began_an_upload_and_finishes_first_says_that_another_sends_it_too(
+    bucket: Bucket, cargo: Cargo
+) -> None:
+    notes: list[str] = []
+    ours = begin(cargo, bucket, bucket.open(), notes)
+    theirs = begin(cargo, bucket, bucket.open(), [])
+    bring(cargo, ours, 1, 2, 3)
+    time.sleep(1.1)  # servers tell the time in seconds
+    bring(cargo, theirs, 1)
+    ours.complete()
+    assert [text for text in notes if "another publisher sends it too" in text]
+    require_whole(bucket, cargo, "model.safetensors")
+
+
+def test_two_that_began_an_upload_each_both_say_that_another_sends_it_too(
+    bucket: Bucket, cargo: Cargo
+) -> None:
+    notes: list[list[str]] = [[], []]
+    bucket.between.fault = _list_no_uploads
+    both = [begin(cargo, bucket, bucket.open(), heard) for heard in notes]
+    bucket.between.fault = lambda _, ask: ask()
+    for incoming in both:
+        bring(cargo, incoming, 1, 2, 3)
+    for incoming in both:
+        incoming.complete()
+    assert ["another publisher sends it too" in " ".join(heard) for heard in notes] == [True, True]
+    require_whole(bucket, cargo, "model.safetensors")
+
+
+def _list_no_uploads(call: Call, ask: Pass) -> Answer:
+    if call.operation != "ListMultipartUploads":
+        return ask()
+    empty = b"<ListMultipartUploadsResult></ListMultipartUploadsResult>"
+    return Answer(200, {"Content-Type": "application/xml"}, empty)
+
+
+def test_who_is_alone_hears_of_nobody_and_looks_once(bucket: Bucket, cargo: Cargo) -> None:
+    notes: list[str] = []
+    ours = begin(cargo, bucket, bucket.open(), notes)
+    bring(cargo, ours, 1)
+    again = begin(cargo, bucket, bucket.open(), notes)
+    bring(cargo, again, 1, 2, 3)
+    bucket.between.calls.clear()
+    again.complete()
+    assert bucket.between.operations().count("ListParts") == 1
+    assert bucket.between.operations().count("ListMultipartUploads") == 0
+    assert len(notes) == 1
+    assert "goes on with" in notes[0]
 
 
 def test_an_upload_that_somebody_completes_while_we_send_is_a_success(
@@ -501,8 +559,9 @@ def test_what_is_proved_by_md5_is_not_held_to_the_rate(of_minio: Bucket, cargo: 
     assert sum(told) == sum(file.size for file in cargo.checkpoint.files)
 
 
+@pytest.mark.parametrize("rehash", [False, True])
 def test_a_wrong_part_is_named_with_its_archive_and_offset_and_nothing_is_completed(
-    bucket: Bucket, cargo: Cargo, tmp_path: Path
+    bucket: Bucket, cargo: Cargo, tmp_path: Path, rehash: bool
 ) -> None:
     broken = Cargo(cargo.checkpoint, tmp_path / "point_1.tar")
     broken.archive.write_bytes(cargo.archive.read_bytes())
@@ -511,8 +570,10 @@ def test_a_wrong_part_is_named_with_its_archive_and_offset_and_nothing_is_comple
         archive.seek(file.offset + SMALLEST_PART + 5)
         archive.write(b"\xff")
     with pytest.raises(Exception, match=r"point_1\.tar.*model\.safetensors.*part 2") as caught:
-        upload(broken, bucket.open(), bucket.place)
+        upload(broken, bucket.open(), bucket.place, options=UploadOptions(rehash=rehash))
     assert str(file.offset + SMALLEST_PART) in str(caught.value)
+    assert isinstance(caught.value, ContentError)
+    assert ("the S3 server refused these bytes" in str(caught.value.hint)) is not rehash
     assert list(bucket.open().list("")) == []
     assert bucket.parts_sent() <= PARTS  # and none was tried again
     upload(cargo, bucket.open(), bucket.place)

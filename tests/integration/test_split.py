@@ -21,6 +21,7 @@ from bundler.events import Event, Noted, ignore
 from bundler.release import open_release
 from bundler.sign import sign_release
 from bundler.signing.keys import new_key_pair, read_private_key
+from bundler.sizes import size_text
 from bundler.split import MEDIA, split_release
 from bundler.trust import NOBODY, Trust
 from bundler.verify import verify_path
@@ -57,6 +58,21 @@ def damage(path: Path, offset: int) -> None:
     content = bytearray(path.read_bytes())
     content[offset] ^= 1
     path.write_bytes(content)
+
+
+def test_what_is_to_be_written_and_what_is_free_is_told_first(
+    release: Path, tmp_path: Path
+) -> None:
+    events: list[Event] = []
+    out = tmp_path / "out"
+    cuts = split_release(release, volume_bytes=VOLUME_BYTES, out=out, emit=events.append)
+    size = size_text(sum(item.stored for item in cuts if item.volumes))
+    assert isinstance(events[0], Noted)
+    assert events[0].text.startswith(f"{out}: {size} to write, ")
+    assert " free" in events[0].text
+    events.clear()
+    split_release(release, volume_bytes=VOLUME_BYTES, out=out, emit=events.append)
+    assert not [event for event in events if isinstance(event, Noted)]
 
 
 @pytest.mark.parametrize("compress", [False, True])

@@ -135,6 +135,27 @@ def test_swapped_volumes_are_named_with_whose_bytes_they_hold(plain: Path, site:
     )
 
 
+def test_two_volumes_in_each_others_place_are_called_swapped_and_a_copy_is_not(
+    media: Path, site: Path
+) -> None:
+    """Marks tell where volumes are plain: each has a file of its own in it."""
+    first, second = _with_a_whole_file(media)
+    first_bytes, second_bytes = first.read_bytes(), second.read_bytes()
+    second.write_bytes(first_bytes)
+    assert "swapped" not in "\n".join(lines(verify(site, media, only=TINY)))
+    first.write_bytes(second_bytes)
+    told = [line for line in lines(verify(site, media, only=TINY)) if "are swapped" in line]
+    assert len(told) == 2
+    assert first.name in told[0]
+    assert second.name in told[1]
+
+
+def _with_a_whole_file(media: Path) -> tuple[Path, Path]:
+    """Give two volumes of one length, or compressed ones, that say by themselves which they are."""
+    paths = volumes_of(media, TINY)
+    return paths[0], paths[1] if paths[0].suffix == ".zst" else paths[-2]
+
+
 def test_a_flipped_byte_is_one_fault_though_its_part_is_the_only_one_in_the_volume(
     plain: Path, site: Path
 ) -> None:

@@ -24,6 +24,7 @@ from bundler.digest import Digest
 from bundler.errors import ContentError
 from bundler.events import Advanced, Finished, Noted, Started
 from bundler.publish.plan import Kind, Plan, State, Step
+from bundler.publish.rate_limit import RateLimit
 
 FORMAT_1 = Path(__file__).parents[1] / "data" / "format-1"
 BUNDLE = Path(sys.prefix, "bin", "bundle")
@@ -185,6 +186,18 @@ def test_publish_asks_before_it_acts_or_wants_yes(capsys: pytest.CaptureFixture[
         publish_command.require_go_ahead(plan, yes=False)
     assert "+ image a:1" in capsys.readouterr().err  # what there would be to agree to
     publish_command.require_go_ahead(plan, yes=True)
+
+
+def test_a_plan_tells_the_least_time_that_a_limited_rate_allows(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    step = Step(kind=Kind.IMAGE, name="a:1", state=State.TO_DO, size=300 << 20)
+    plan = Plan(release="r", manifest=Digest.of(b""), steps=(step,))
+    publish_command.require_go_ahead(plan, yes=True)
+    assert "takes at least" not in capsys.readouterr().err
+    publish_command.require_go_ahead(plan, yes=True, limit=RateLimit(1 << 20))
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == "r: sending all 300.0 MiB takes at least 0:05:00 at 1.0 MiB a second"
 
 
 @pytest.mark.parametrize("wrong", [False, True])

@@ -420,7 +420,7 @@ def test_a_checkpoint_of_no_release_stays_however_old_and_is_named(place: Place)
     for plan in (place.plan(keep=2), place.plan(named=("demo-1.0.1",))):
         assert [item.key for item in plan.foreign] == [key]
         assert by_folder(plan.foreign) == [
-            "llm/checkpoints/gone/0123456789abcdef/ (1 objects, 1 B)"
+            "llm/checkpoints/gone/0123456789abcdef/ (1 object, 1 B)"
         ]
 
 
