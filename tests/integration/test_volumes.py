@@ -138,8 +138,7 @@ def test_swapped_volumes_are_named_with_whose_bytes_they_hold(plain: Path, site:
 def test_two_volumes_in_each_others_place_are_called_swapped_and_a_copy_is_not(
     media: Path, site: Path
 ) -> None:
-    """Marks tell where volumes are plain: each has a file of its own in it."""
-    first, second = _with_a_whole_file(media)
+    first, second = _of_one_length(media)
     first_bytes, second_bytes = first.read_bytes(), second.read_bytes()
     second.write_bytes(first_bytes)
     assert "swapped" not in "\n".join(lines(verify(site, media, only=TINY)))
@@ -150,8 +149,8 @@ def test_two_volumes_in_each_others_place_are_called_swapped_and_a_copy_is_not(
     assert second.name in told[1]
 
 
-def _with_a_whole_file(media: Path) -> tuple[Path, Path]:
-    """Give two volumes of one length, or compressed ones, that say by themselves which they are."""
+def _of_one_length(media: Path) -> tuple[Path, Path]:
+    """Give two volumes; plain ones have files in them that tell them apart."""
     paths = volumes_of(media, TINY)
     return paths[0], paths[1] if paths[0].suffix == ".zst" else paths[-2]
 

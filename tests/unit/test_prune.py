@@ -419,9 +419,7 @@ def test_a_checkpoint_of_no_release_stays_however_old_and_is_named(place: Place)
     place.store.put(key, b"w")
     for plan in (place.plan(keep=2), place.plan(named=("demo-1.0.1",))):
         assert [item.key for item in plan.foreign] == [key]
-        assert by_folder(plan.foreign) == [
-            "llm/checkpoints/gone/0123456789abcdef/ (1 object, 1 B)"
-        ]
+        assert by_folder(plan.foreign) == ["llm/checkpoints/gone/0123456789abcdef/ (1 object, 1 B)"]
 
 
 def copy_of(place: Place, sequence: int, checkpoint: str = "own") -> str:
