@@ -104,6 +104,9 @@ class _Listing:
             raise ValueError("a sparse file")
 
     def _member(self, header: Header, extended: Extended) -> ForeignMember:
+        header.require_numbers()
+        if header.front and header.magic != POSIX_MAGIC:
+            raise ValueError(f"{header.path[:80]!r}: a name with a front that its format has not")
         kind, size = header.kind, extended.size_of(header)
         path = extended.records.get(b"path", header.path)
         if not path:

@@ -25,6 +25,11 @@ CHECKSUM = slice(148, 156)
 _NAME, _MODE, _SIZE, _MTIME = slice(0, 100), slice(100, 108), slice(124, 136), slice(136, 148)
 _KIND, _LINK, _MAGIC, _PREFIX = slice(156, 157), slice(157, 257), slice(257, 265), slice(345, 500)
 _OCTAL = b"01234567"
+# Where mode, owner, group, size and time stand.
+_NUMBERS = (*(slice(at, at + 8) for at in (100, 108, 116)), _SIZE, _MTIME)
+# star ends its headers so, and has a shorter front; GNU tar has two times in the front's place.
+_STAR, _STAR_FRONT_BYTES = b"tar\0", 131
+_GNU_MAGIC, _GNU_TIMES = b"ustar  \0", (slice(345, 357), slice(357, 369))
 _LONG = {LONG_NAME: b"path", LONG_LINK: b"linkpath"}
 _NAMES = frozenset(_LONG.values())
 
@@ -41,9 +46,10 @@ class Header:
 
     def __post_init__(self) -> None:
         """Compare the checksum."""
-        total, digits = checksum(self.block), self.block[CHECKSUM].strip(b" \0")
+        total = checksum(self.block)
         signed = total - 256 * sum(byte > 0x7F for byte in self.block)
-        if digits.strip(_OCTAL) or int(digits or b"0", 8) not in {total, signed}:
+        field = self.block[CHECKSUM]
+        if not _is_octal(field) or _octal(field) not in {total, signed}:
             raise ValueError("header checksum is wrong")
 
     @property
@@ -58,11 +64,31 @@ class Header:
 
     @property
     def path(self) -> bytes:
-        """As it stands there, a slash at its end too; the front of a long one with it."""
-        name = _text(self.block[_NAME])
-        # GNU tar keeps other things where ustar has the front; no reader looks at the version.
-        front = _text(self.block[_PREFIX]) if self.block.startswith(_USTAR, _MAGIC.start) else b""
-        return front + b"/" + name if front else name
+        """As it stands there, a slash at its end too; the front of a long one with it.
+
+        Raises:
+            ValueError: Readers find its front in different ways.
+        """
+        name, front = _text(self.block[_NAME]), self.front
+        if self.block.startswith(_USTAR, _MAGIC.start):  # no reader looks at the version
+            if self.block.endswith(_STAR) and len(front) > _STAR_FRONT_BYTES:
+                raise ValueError("a name whose front is longer than star's, in a header of star")
+            return front + b"/" + name if front else name
+        if front and self.magic == _GNU_MAGIC:
+            # Source: Go, archive/tar, reader.go: what is no time is the front of the name.
+            for field in _GNU_TIMES:
+                _number(self.block[field])
+        return name
+
+    @property
+    def front(self) -> bytes:
+        """What stands where ustar has the front of a long name."""
+        return _text(self.block[_PREFIX])
+
+    def require_numbers(self) -> None:
+        """Demand a number in each field that holds one."""
+        for field in _NUMBERS:
+            _number(self.block[field])
 
     @property
     def link(self) -> bytes:
@@ -182,7 +208,12 @@ def _number(field: bytes) -> int:
 
 
 def _octal(field: bytes) -> int:
-    digits = field.strip(b" \0")
-    if digits.strip(_OCTAL):
+    if not _is_octal(field):
         raise ValueError(f"expected octal digits, got {field!r}")
-    return int(digits or b"0", 8)
+    return int(_text(field).strip(b" ") or b"0", 8)
+
+
+def _is_octal(field: bytes) -> bool:
+    """Say whether there are digits up to a NUL at most, where all readers end."""
+    digits, _, rest = field.partition(b"\0")
+    return not digits.strip(b" ").strip(_OCTAL) and not rest.strip(b" \0")

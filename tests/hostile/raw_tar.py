@@ -47,6 +47,15 @@ def member(
     return block + data + bytes(-len(data) % BLOCK)
 
 
+def patched(block: bytes, offset: int, value: bytes) -> bytes:
+    """Change a header block, and mend its checksum."""
+    changed = bytearray(block)
+    changed[offset : offset + len(value)] = value
+    changed[148:156] = b" " * 8
+    changed[148:156] = b"%06o\0 " % sum(changed)
+    return bytes(changed)
+
+
 def pax(*records: tuple[bytes, bytes], kind: bytes = b"x") -> bytes:
     """Give the header with extended records that stands before a member."""
     body = b"".join(_record(key, value) for key, value in records)

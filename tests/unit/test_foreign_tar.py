@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bundler.foreign_tar import ForeignMember, list_members
-from tests.hostile.raw_tar import DIRECTORY, END, LINK, member, pax
+from tests.hostile.raw_tar import DIRECTORY, END, LINK, member, patched, pax
 
 NAMES = st.text(
     st.characters(exclude_categories=["C"], exclude_characters="/"), min_size=1, max_size=80
@@ -94,6 +94,11 @@ def test_sizes_beyond_8_gib_are_read() -> None:
         (member(b"a"), "cut short"),
         (member(b"a") + bytes(512), "cut short"),
         (member(b"a", data=b"x" * 600)[:-512] + END[:0], "runs past|cut short"),
+        (member(b"a", prefix=b"b", magic=b"ustar  \0") + END, "octal"),
+        (member(b"a", prefix=b"00000000001\0", magic=b"ustar  \0") + END, "with a front"),
+        (member(b"a", prefix=b"b", magic=bytes(8)) + END, "with a front"),
+        (patched(member(b"a"), 136, b"noon") + END, "octal"),
+        (patched(member(b"a"), 108, b"root") + END, "octal"),
         (member(b"a") + END + b"\0" * 9000 + b"x", "behind the archive's end"),
         (member(b"a") + END + member(b"b"), "behind the archive's end"),
         (member(b"a") + pax((b"path", b"b")) + END, "ends behind an extended header"),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from bundler.archive import tar
 from bundler.archive.tar import BLOCK, END, Member, header, padding, walk, with_directories
 from bundler.errors import MalformedError
+from tests.hostile.raw_tar import patched
 from tests.tars import MTIME, tar_of
 
 NAMES = st.text(
@@ -30,15 +31,6 @@ def refused(content: bytes) -> str:
     assert str(caught.value).startswith("x.tar: at offset ")
     assert "\n" not in str(caught.value)
     return str(caught.value)
-
-
-def patched(block: bytes, offset: int, value: bytes) -> bytes:
-    """Change a header block, and mend its checksum."""
-    changed = bytearray(block)
-    changed[offset : offset + len(value)] = value
-    changed[148:156] = b" " * 8
-    changed[148:156] = b"%06o\0 " % sum(changed)
-    return bytes(changed)
 
 
 @given(files=st.dictionaries(PATHS, st.binary(max_size=1100), max_size=6))

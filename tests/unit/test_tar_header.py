@@ -43,7 +43,6 @@ def test_a_header_of_python_is_read(name: str, size: int, mtime: int, kind: byte
     [
         (b"ustar\x0000", b"front/name"),
         (OTHER_VERSION, b"front/name"),
-        (b"ustar  \x00", b"name"),
         (bytes(8), b"name"),
     ],
 )
@@ -51,6 +50,47 @@ def test_a_name_has_a_front_where_the_format_has_one_whatever_its_version(
     magic: bytes, path: bytes
 ) -> None:
     assert Header(member(b"name", prefix=b"front", magic=magic)).path == path
+
+
+@pytest.mark.parametrize(
+    "front", [b"charts", b"00000000000\0x", b"00000000000\0" + b"1" * 11 + b"x"]
+)
+def test_a_front_that_go_takes_where_gnu_tar_has_times_is_refused(front: bytes) -> None:
+    header = Header(member(b"name", prefix=front, magic=b"ustar  \x00"))
+    with pytest.raises(ValueError, match="octal"):
+        _ = header.path
+
+
+def test_times_of_gnu_tar_are_no_front() -> None:
+    times = b"00000000001\0" + b"00000000002\0"
+    assert Header(member(b"name", prefix=times, magic=b"ustar  \x00")).path == b"name"
+
+
+@pytest.mark.parametrize("length", [131, 132])
+def test_a_front_longer_than_stars_is_refused_in_a_header_of_star(length: int) -> None:
+    block = bytearray(member(b"name", prefix=b"f" * length)[:512])
+    block[508:] = b"tar\0"
+    block[148:156] = b"%06o\0 " % checksum(bytes(block))
+    header = Header(bytes(block))
+    if length == 131:
+        assert header.path == b"f" * 131 + b"/name"
+    else:
+        with pytest.raises(ValueError, match="longer than star's"):
+            _ = header.path
+
+
+@pytest.mark.parametrize("size", [b"\0" + b"7" * 10 + b"\0", b"7\0" + b"7" * 9 + b"\0", b"0x7\0"])
+def test_a_number_that_readers_end_in_different_places_is_refused(size: bytes) -> None:
+    header = Header(member(b"name", size=size))
+    with pytest.raises(ValueError, match="octal"):
+        _ = header.size
+
+
+@pytest.mark.parametrize(
+    ("size", "means"), [(b"    7 \0\0\0\0\0\0", 7), (b"\0" * 12, 0), (b"7" * 12, 0o777777777777)]
+)
+def test_numbers_are_read_as_they_are_written(size: bytes, means: int) -> None:
+    assert Header(member(b"name", size=size)).size == means
 
 
 @pytest.mark.parametrize("at", [0, 124, 148, 155, 257, 511])
