@@ -1,11 +1,11 @@
-"""What signers add to a release beside the signatures that count, and what travels with it."""
+"""What signers add to a release beside the signatures that count."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import cache, partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 
 from bundler.digest import Digest
 from bundler.errors import BundleError, MalformedError
@@ -14,12 +14,7 @@ from bundler.manifest import Manifest
 from bundler.model_signature import model_signature_name, model_statement
 from bundler.provenance import provenance_name, provenance_statement
 from bundler.reference import file_name
-from bundler.release import (
-    MAX_SIGNATURE_BYTES,
-    TrustedRelease,
-    is_signature_name,
-    signature_name,
-)
+from bundler.release import TrustedRelease, is_signature_name
 from bundler.signing.keys import PublicKey
 from bundler.signing.sigstore_bundle import (
     MAX_BUNDLE_BYTES,
@@ -28,12 +23,8 @@ from bundler.signing.sigstore_bundle import (
     read_message_bundle,
 )
 from bundler.sums import SUMS_NAME
-from bundler.trust import TRUST_FOLDER, is_trust_path, proven_chain, root_name
+from bundler.trust import is_trust_path
 
-# Of files that decide nothing, no more than this is read into memory and copied on.
-MAX_CARRIED_BYTES = 64 << 20
-# Of all versions of a trust file together, some hundred; to prove a MiB of them takes seconds.
-MAX_CHAIN_BYTES = 512 << 10
 # What a bundle may have beside a statement in base64, in bytes: nobody has verified it yet.
 _BESIDE_STATEMENT = 4 << 10
 _COMPARED = ("_type", "predicateType", "subject")
@@ -41,6 +32,26 @@ _BUNDLE_NAME = re.compile(
     rf"(?:{re.escape(SUMS_NAME)}|provenance)\.[0-9a-f]{{8}}\.sigstore\.json"
     r"|(.+)\.[0-9a-f]{8}\.oms\.json"
 )
+
+
+class Statement:
+    """An in-toto statement, made when it is first asked for, and once for all keys."""
+
+    def __init__(self, make: Callable[[], bytes]) -> None:
+        self._make = make
+
+    def __call__(self) -> bytes:
+        """Give it."""
+        return self._content
+
+    @cached_property
+    def _content(self) -> bytes:
+        return self._make()
+
+    @cached_property
+    def about(self) -> list[object]:
+        """What of it must be the same in a statement of a newer builder."""
+        return _compared(self._content, "own statement", len(self._content))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +64,7 @@ class AddedFile:
     """
 
     name: str
-    statement: Callable[[], bytes] | None = None
+    statement: Statement | None = None
 
     def limit(self) -> int:
         """Give the most bytes that it may have."""
@@ -83,18 +94,33 @@ class AddedFile:
         bundle = read_attestation_bundle(content, name, limit=limit)
         if not bundle.holds(key):
             raise MalformedError(f"{name}: expected a statement that key {key.key8} signed")
-        if _compared(bundle.statement, name, limit) != _compared(self.statement(), name, limit):
+        if _compared(bundle.statement, name, limit) != self.statement.about:
             raise MalformedError(f"{name}: expected a statement about this release, got another")
 
 
+class AddedFiles:
+    """What each key adds to one release beside its signature of SHA256SUMS.
+
+    However many keys are asked about, each statement is made once, and only where it is needed.
+    """
+
+    def __init__(self, manifest: Manifest, sums: Mapping[str, Digest]) -> None:
+        provenance = Statement(partial(provenance_statement, manifest, sums))
+        self._named: list[tuple[Callable[[str], str], Statement]] = [(provenance_name, provenance)]
+        for item in manifest.checkpoints:
+            statement = Statement(partial(model_statement, item))
+            self._named.append((partial(model_signature_name, item), statement))
+
+    def of(self, key8: str) -> Iterator[AddedFile]:
+        """Give what a key adds, in the order of writing."""
+        yield AddedFile(message_bundle_name(key8))
+        for name, statement in self._named:
+            yield AddedFile(name(key8), statement)
+
+
 def added_files(manifest: Manifest, sums: Mapping[str, Digest], key8: str) -> Iterator[AddedFile]:
-    """Give what a key adds beside its signature of SHA256SUMS, in the order of writing."""
-    yield AddedFile(message_bundle_name(key8))
-    statement = partial(provenance_statement, manifest, sums)
-    yield AddedFile(provenance_name(key8), cache(statement))
-    for checkpoint in manifest.checkpoints:
-        name = model_signature_name(checkpoint, key8)
-        yield AddedFile(name, cache(partial(model_statement, checkpoint)))
+    """Give what one key adds beside its signature of SHA256SUMS, in the order of writing."""
+    return AddedFiles(manifest, sums).of(key8)
 
 
 def is_added_path(path: str) -> bool:
@@ -115,95 +141,32 @@ def added_problems(release: TrustedRelease) -> tuple[str, ...]:
         One line each, for people.
     """
     problems: list[str] = []
-    for key, added in _present(release, release.files.names(), release.signers):
+    for key, added in present(release, set(release.files.names()), release.signers):
         try:
-            _read_checked(release, key, added)
+            read_added(release, key, added)
         except BundleError as error:
             problems.append(str(error))
     return tuple(problems)
 
 
-def carry_along(
-    release: TrustedRelease, note: Callable[[str], None] | None = None
-) -> TrustedRelease:
-    """Read all that travels with a release and holds, so that it can be put where the release goes.
-
-    That is: the versions of the trust file, if each follows from the one before, those before the
-    operator's too; and what the keys that vouch left, and those that the newest version names,
-    since other readers may ask for more signatures, or other tools.
-
-    Args:
-        release: Read once: what has been carried along already stays as it is.
-        note: Told of what does not travel, and why.
-    """
-    if release.carried is not None:
-        return release
-    problems: list[str] = []
-    carried = dict(release.signature_files)
-    room = MAX_CARRIED_BYTES
-    for path, read in _all_that_travels(release, problems):
-        try:
-            content = read()
-        except BundleError as error:
-            problems.append(f"{error}; it is not copied")
-            continue
-        room -= len(content)
-        if room < 0:
-            problems.append(
-                f"{release.files.shown(path)}: more than {MAX_CARRIED_BYTES} bytes of such files; "
-                "this one and those after it are not copied"
-            )
-            break
-        carried.setdefault(path, content)
-    if note is not None:
-        for problem in problems:
-            note(problem)
-    return replace(release, carried=carried)
-
-
-_Read = Callable[[], bytes]
-
-
-def _all_that_travels(release: TrustedRelease, problems: list[str]) -> Iterator[tuple[str, _Read]]:
-    """Give what there is by its path, each read and judged when it is asked for."""
-    roots: Mapping[int, bytes] = {root.version: root.content for root in release.trust.newer}
-    named: tuple[PublicKey, ...] = release.trust.signers.keys
-    try:
-        chain = proven_chain(release.trust, release.files, limit=MAX_CHAIN_BYTES)
-    except BundleError as error:
-        problems.append(f"{error}; so only versions that yours proves are copied")
-    else:
-        roots, named = (chain.contents, chain.signers.keys) if chain else (roots, named)
-    for version, content in roots.items():
-        yield f"{TRUST_FOLDER}/{root_name(version)}", partial(bytes, content)
-    others = [key for key in named if key not in release.signers]
-    names = set(release.files.names())
-    for key in others:
-        if signature_name(key.key8) in names:
-            yield signature_name(key.key8), partial(_read_signature, release, key)
-    for key, added in _present(release, names, (*release.signers, *others)):
-        yield added.name, partial(_read_checked, release, key, added)
-
-
-def _present(
+def present(
     release: TrustedRelease, names: Collection[str], keys: Iterable[PublicKey]
 ) -> Iterator[tuple[PublicKey, AddedFile]]:
+    """Give what some keys added, of the names that are there."""
+    every = AddedFiles(release.manifest, release.sums)
     for key in keys:
-        for added in added_files(release.manifest, release.sums, key.key8):
+        for added in every.of(key.key8):
             if added.name in names:
                 yield key, added
 
 
-def _read_signature(release: TrustedRelease, key: PublicKey) -> bytes:
-    name = signature_name(key.key8)
-    content = release.files.read(name, limit=MAX_SIGNATURE_BYTES)
-    if not key.verify(content, release.sums_bytes):
-        shown = release.files.shown(name)
-        raise MalformedError(f"{shown}: expected key {key.key8}'s signature of {SUMS_NAME}")
-    return content
+def read_added(release: TrustedRelease, key: PublicKey, added: AddedFile) -> bytes:
+    """Read what a key added.
 
-
-def _read_checked(release: TrustedRelease, key: PublicKey, added: AddedFile) -> bytes:
+    Raises:
+        MalformedError: It does not hold.
+        BundleError: It cannot be read.
+    """
     content = release.files.read(added.name, limit=added.limit())
     added.check(key, release.sums_bytes, content, release.files.shown(added.name))
     return content

@@ -44,7 +44,8 @@ class TrustedRelease:
         signers: Each distinct key that signed, sorted by its ``key8``.
         signature_files: A signature of each that was verified, by the name that it should have.
         trust: What it was judged by; the newer trust file that it brought, where it did.
-        carried: All that travels with it, by path; None until ``carry_along`` has read it.
+        carried: All that travels with it, by path; None as long as ``carry_along`` has not
+            read it: ``signature_files`` alone travel then.
     """
 
     files: ReleaseFiles

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from bundler.errors import MalformedError, StaleError, UntrustedError
@@ -143,52 +143,18 @@ def follow(root: Root, folder: ReleaseFiles | None, *, last: int | None = None) 
     return tuple(_following(root, folder, last=last)) if folder else ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chain:
-    """Versions of a trust file, each proven by the one before.
-
-    Attributes:
-        contents: Of each, by its number.
-        signers: Whom the newest names.
-    """
-
-    contents: Mapping[int, bytes]
-    signers: Quorum
-
-
-def proven_chain(trust: Trust, files: ReleaseFiles, *, limit: int) -> Chain | None:
-    """Give every version of a trust file that a release brings, for readers with an older one.
-
-    Each is proven by the one before; the first by itself alone, for whoever has that version. The
-    operator's own version, where there is one, is among them, or follows from the last.
-
-    Args:
-        trust: What ``catch_up`` gave, which held the operator's version against the one there.
-        files: Of the release.
-        limit: The most bytes that all of them may have.
-
-    Returns:
-        None where there is none.
+def versions_in(folder: ReleaseFiles) -> list[int]:
+    """Give the versions that files are called after, sorted.
 
     Raises:
-        UntrustedError: One does not follow, or they lead to another trust file than the operator's.
-        MalformedError: One is no trust file, or they are too long.
+        MalformedError: There are too many.
     """
-    folder = files.inside(TRUST_FOLDER)
-    versions = sorted(filter(None, map(root_version, folder.names()))) if folder else []
-    if folder is None or not versions:
-        return None
-    first = newest = read_version(folder, versions[0])
-    require_signed(first, first)
-    contents = {first.version: first.content}
-    for root in _following(first, folder):
-        newest, contents[root.version] = root, root.content
-        if sum(map(len, contents.values())) > limit:
-            raise MalformedError(f"{folder.shown()}: expected at most {limit} bytes, got more")
-    if trust.given is not None and newest.version < trust.given.version:
-        _require_next(folder, newest.version, trust.given.version)
-        require_signed(trust.given, newest)
-    return Chain(contents=contents, signers=newest.signers)
+    versions = sorted(filter(None, map(root_version, folder.names())))
+    if len(versions) > _MAX_ROOTS:
+        raise MalformedError(
+            f"{folder.shown()}: expected at most {_MAX_ROOTS} trust files, got {len(versions)}"
+        )
+    return versions
 
 
 def read_version(folder: ReleaseFiles, version: int) -> Root:
@@ -222,30 +188,26 @@ def require_signed(root: Root, by: Root) -> None:
         )
 
 
-def _following(root: Root, folder: ReleaseFiles, *, last: int | None = None) -> Iterator[Root]:
-    """Give each version after ``root`` as soon as it is proven; the arguments as for ``follow``."""
-    versions = sorted(filter(None, map(root_version, folder.names())))
-    if len(versions) > _MAX_ROOTS:
-        raise MalformedError(
-            f"{folder.shown()}: expected at most {_MAX_ROOTS} trust files, got {len(versions)}"
+def require_same(root: Root, brought: Root) -> None:
+    """Require that a file says what ``root``, the operator's or one proven by it, says.
+
+    Raises:
+        UntrustedError: It says something else.
+    """
+    if brought.signed_bytes != root.signed_bytes:
+        raise UntrustedError(
+            f"{brought.name}: expected the version {root.version} that {root.name} holds, got "
+            "another of that number",
+            hint="one of the two is not the vendor's; ask the vendor which",
         )
-    if root.version in versions:
-        _require_same(root, read_version(folder, root.version))
-    wanted = versions if last is None else range(root.version + 1, last + 1)
-    before = root
-    for version in (version for version in wanted if version > root.version):
-        _require_next(folder, before.version, version)
-        before = _step(before, read_version(folder, version))
-        yield before
 
 
-def _step(before: Root, root: Root) -> Root:
-    require_signed(root, before)
-    require_signed(root, root)
-    return root
+def require_next(folder: ReleaseFiles, before: int, version: int) -> None:
+    """Require that no version is left out between two that are there.
 
-
-def _require_next(folder: ReleaseFiles, before: int, version: int) -> None:
+    Raises:
+        UntrustedError: One is.
+    """
     if version != before + 1:
         raise UntrustedError(
             f"{folder.shown(root_name(before + 1))}: expected this version after {before}, got "
@@ -254,10 +216,26 @@ def _require_next(folder: ReleaseFiles, before: int, version: int) -> None:
         )
 
 
-def _require_same(root: Root, brought: Root) -> None:
-    if brought.signed_bytes != root.signed_bytes:
-        raise UntrustedError(
-            f"{brought.name}: expected the version {root.version} that {root.name} holds, got "
-            "another of that number",
-            hint="one of the two is not the vendor's; ask the vendor which",
-        )
+def read_next(folder: ReleaseFiles, before: Root, version: int) -> Root:
+    """Read the version after one, signed by enough of the holders of both.
+
+    Raises:
+        UntrustedError, MalformedError: As for ``catch_up``.
+    """
+    require_next(folder, before.version, version)
+    root = read_version(folder, version)
+    require_signed(root, before)
+    require_signed(root, root)
+    return root
+
+
+def _following(root: Root, folder: ReleaseFiles, *, last: int | None = None) -> Iterator[Root]:
+    """Give each version after ``root`` as soon as it is proven; the arguments as for ``follow``."""
+    versions = versions_in(folder)
+    if root.version in versions:
+        require_same(root, read_version(folder, root.version))
+    wanted = versions if last is None else range(root.version + 1, last + 1)
+    before = root
+    for version in (version for version in wanted if version > root.version):
+        before = read_next(folder, before, version)
+        yield before

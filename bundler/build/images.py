@@ -129,6 +129,8 @@ def _pin(
     found = images.resolve(source, platform=fetch.platform, plain_http=fetch.plain_http)
     if locked is not None:
         _require_locked(image, "at its source", locked.source_digest, found.digest)
+        if locked.converted_from is not None:  # locks of earlier versions do not say
+            _require_locked(image, "before it is converted", locked.converted_from, found.taken)
     kept = None if found.docker_typed else found.taken
     pinned = source.at(found.digest) if isinstance(source, RegistrySource) else source
     return PinnedImage(

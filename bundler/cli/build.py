@@ -10,7 +10,14 @@ from bundler.build import build_release
 from bundler.cli.cache_options import cache_options, open_cache
 from bundler.cli.json_events import open_watcher
 from bundler.cli.opening import load_spec
-from bundler.cli.options import FILE, NEW_PATH, json_option, lock_option, print_json
+from bundler.cli.options import (
+    FILE,
+    NEW_PATH,
+    json_option,
+    lock_option,
+    print_json,
+    print_path,
+)
 from bundler.lockfile import lock_path, read_lock
 from bundler.tools.helm import Helm
 from bundler.tools.skopeo import Skopeo
@@ -69,4 +76,4 @@ def command(
     if as_json:
         print_json({"release": str(built.directory), "lock": str(lock_file)})
         return
-    click.echo(built.directory)
+    print_path(built.directory)

@@ -20,7 +20,7 @@ from bundler.cli.source_options import path_or_bucket, require_path, source_opti
 from bundler.cli.trust_options import trust_options
 from bundler.events import Noted
 from bundler.extract import Extracted, extract
-from bundler.release_files import ReleaseFiles
+from bundler.release_files import ReleaseFiles, shown
 from bundler.sizes import size_text
 from bundler.trust import Trust
 
@@ -73,8 +73,8 @@ def command(
         return
     keys = ", ".join(done.signatures)
     click.echo(
-        f"{destination}: {done.files} files of {done.archive}, {size_text(done.size)}, as signed "
-        f"by {keys}; {size_text(done.written)} written"
+        f"{shown(destination)}: {done.files} files of {done.archive}, {size_text(done.size)}, as "
+        f"signed by {keys}; {size_text(done.written)} written"
     )
 
 

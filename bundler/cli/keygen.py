@@ -13,6 +13,7 @@ from bundler.cli.signer_options import (
     openssl_line,
     passphrase_options,
 )
+from bundler.release_files import shown
 from bundler.sign import create_keys
 
 
@@ -45,6 +46,6 @@ def command(
     if as_json:
         print_json({"private": str(private), "public": str(public)} | identity_dict(key))
         return
-    click.echo(f"private key  {private}")
-    click.echo(f"public key   {public}")
+    click.echo(f"private key  {shown(private)}")
+    click.echo(f"public key   {shown(public)}")
     click.echo("\n".join(identity_lines(key, openssl_line(public))))

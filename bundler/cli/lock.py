@@ -11,7 +11,7 @@ from bundler.build import lock_release
 from bundler.cli.cache_options import cache_options, open_cache
 from bundler.cli.json_events import open_watcher
 from bundler.cli.opening import load_spec
-from bundler.cli.options import FILE, json_option, lock_option, print_json
+from bundler.cli.options import FILE, json_option, lock_option, print_json, print_path
 from bundler.cli.tables import print_tables
 from bundler.describe import Section
 from bundler.digest import Digest
@@ -61,7 +61,7 @@ def command(
         print_json({"lock": str(path), "charts": charts, "converted": converted})
         return
     print_tables((*_told(lock), *map(_found, lock.charts)))
-    click.echo(path)
+    print_path(path)
 
 
 def _converted(lock: Lock) -> list[tuple[ImageTag, Digest, Digest]]:

@@ -11,7 +11,6 @@ from typing import Any
 
 import click
 
-from bundler.added_files import carry_along
 from bundler.archive.files import read_given
 from bundler.cli.plainly import tell_note
 from bundler.cli.registry import open_target_registry
@@ -23,6 +22,7 @@ from bundler.publish.only import EVERYTHING, Only
 from bundler.publish.pointer import Allowances
 from bundler.publish.scratch import scratch_directory
 from bundler.publish.secrets import WantedSecret, read_secrets
+from bundler.publish.travelling import carry_along
 from bundler.release import TrustedRelease, open_release
 from bundler.release_files import ReleaseFiles
 from bundler.spec import Spec, read_spec

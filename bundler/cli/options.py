@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -137,8 +138,13 @@ def read_api_key() -> str:
 
 
 def print_json(value: object) -> None:
-    """Print a result for machines, on standard output."""
-    click.echo(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False))
+    """Print a result for machines, on standard output; in ASCII, so that no name in it acts."""
+    click.echo(json.dumps(value, indent=1, sort_keys=True))
+
+
+def print_path(path: Path) -> None:
+    """Print a path alone on a line: to a script as it is, to a terminal with nothing that acts."""
+    click.echo(printable(str(path)) if sys.stdout.isatty() else os.fsencode(path))
 
 
 def first_line(content: bytes) -> bytes:

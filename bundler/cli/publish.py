@@ -36,7 +36,7 @@ from bundler.publish.plan import Plan, require_no_conflicts
 from bundler.publish.rate_limit import RateLimit
 from bundler.publish.upload import UploadOptions
 from bundler.receipt import MAX_RECEIPT_BYTES, Receipt, encode_receipt
-from bundler.release_files import ReleaseFiles
+from bundler.release_files import ReleaseFiles, shown
 from bundler.sizes import size_text
 from bundler.stores.login import Login
 from bundler.target import Target
@@ -210,12 +210,14 @@ def _print_json(plan: Plan, receipt: Receipt | None) -> None:
 def _tell(receipt: Receipt, target: Target, carrying: _Carrying) -> None:
     if receipt.images_read_back and not receipt.done:
         click.echo(f"{receipt.release}: all is there; its images were read back, and are as signed")
+    elif not receipt.done:
+        click.echo(f"{receipt.release}: all is there; the receipt that was missing is written")
     elif receipt.chart is None:
         click.echo(f"{receipt.release}: {' '.join(carrying.only.words)} published; no chart yet")
     else:
         click.echo(f"{receipt.release}: published")
-        click.echo(f"values   {carrying.values_path}")
-    click.echo(f"receipt  {carrying.receipts / receipt.file_name}")
+        click.echo(f"values   {shown(carrying.values_path)}")
+    click.echo(f"receipt  {shown(carrying.receipts / receipt.file_name)}")
     if receipt.chart is None:
         return
     for model in target.models or ():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bundler.cli.options import DIRECTORY, json_option, print_json, volumes_option
+from bundler.cli.options import DIRECTORY, json_option, print_json, print_path, volumes_option
 from bundler.cli.signer_options import open_signing_key, signer_options
 from bundler.events import Noted
 from bundler.sign import UnsignedRelease, add_signatures, read_unsigned
@@ -56,7 +56,7 @@ def command(
             }
         )
         return
-    click.echo(signature)
+    print_path(signature)
 
 
 def _require_content(

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import click
 
-from bundler.added_files import carry_along
 from bundler.cli.opening import load_target
 from bundler.cli.options import DIRECTORY, json_option, print_json, target_option
 from bundler.cli.plainly import tell_note
@@ -25,6 +24,7 @@ from bundler.publish.only import Only
 from bundler.publish.scratch import scratch_directory
 from bundler.publish.status import Finding, Standing, Status, Subject
 from bundler.publish.status_survey import Places, Survey, read_current
+from bundler.publish.travelling import carry_along
 from bundler.reference import S3Prefix
 from bundler.release import open_release
 from bundler.release_files import ReleaseFiles
@@ -80,11 +80,12 @@ def command(
     target = load_target(target_file)
     with scratch_directory() as own, Watcher() as emit:
         places = _places(target, own, login)
-        signed = (
-            read_current(places, target, trust) if release is None else open_release(release, trust)
-        )
+        if release is None:  # what lies beside it there is judged there
+            signed = read_current(places, target, trust)
+        else:
+            signed = carry_along(open_release(release, trust), tell_note)
         survey = Survey(
-            release=carry_along(signed),
+            release=signed,
             target=target,
             places=places,
             trust=trust,

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from bundler.archive.files import atomic_write_bytes
-from bundler.cli.options import NEW_PATH
+from bundler.cli.options import NEW_PATH, print_path
 from bundler.errors import ConflictError
 
 
@@ -24,4 +24,4 @@ def init(file: Path) -> None:
     if file.exists():
         raise ConflictError(f"{file}: is there already", hint="give another name")
     atomic_write_bytes(file, files("bundler").joinpath("target_template.yaml").read_bytes())
-    click.echo(file)
+    print_path(file)

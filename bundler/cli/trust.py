@@ -10,7 +10,15 @@ from typing import Any, TypeVar
 import click
 
 from bundler.cli.opening import utc_now
-from bundler.cli.options import DIRECTORY, FILE, NEW_PATH, json_option, parsed, print_json
+from bundler.cli.options import (
+    DIRECTORY,
+    FILE,
+    NEW_PATH,
+    json_option,
+    parsed,
+    print_json,
+    print_path,
+)
 from bundler.cli.signer_options import open_signing_key, signer_options
 from bundler.cli.source_options import path_or_bucket, source_options
 from bundler.cli.tables import print_tables
@@ -197,7 +205,7 @@ def attach(file: Path, release: Path) -> None:
     or after RELEASE is signed.
     """
     for path in attach_roots(file, release):
-        click.echo(path)
+        print_path(path)
 
 
 @command.command()

@@ -95,9 +95,11 @@ def database_of(path: str) -> Database | None:
     return _BY_PATH.get(path)
 
 
-def is_list(path: str) -> bool:
-    """Say whether such a file lists packages, and is not about one alone."""
-    return path in _BY_PATH
+def kind_of_files(path: str) -> str | None:
+    """Name the kind of such a file where each is about one package; None for one that lists."""
+    if path in _BY_PATH:
+        return None
+    return _STATUS_DIRECTORY if path.startswith(f"{_STATUS_DIRECTORY}/") else "Python metadata"
 
 
 def hides_databases(path: str, target: str | None) -> bool:

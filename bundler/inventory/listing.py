@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bundler.inventory.databases import LOOKED_FOR, NOT_LOOKED_AT, is_list
+from bundler.inventory.databases import LOOKED_FOR, NOT_LOOKED_AT, kind_of_files
 from bundler.inventory.image import ImageInventory, PlatformInventory
 from bundler.inventory.package import Package, System
 from bundler.sizes import count_text
@@ -97,8 +98,15 @@ def notes_of(inventory: ImageInventory) -> list[Note]:
     for one in inventory.platforms:
         notes += [("unread", f"{one.platform}: {text}") for text in one.unread]
         notes += [
-            ("read", f"{one.platform}: {path}: {count_text(len(packages), 'package')}")
-            for path, packages in one.packages.items()
-            if is_list(path)
+            ("read", f"{one.platform}: {where}: {count_text(count, 'package')}")
+            for where, count in _counts(one).items()
         ]
     return notes
+
+
+def _counts(one: PlatformInventory) -> Counter[str]:
+    """Count packages by database; files that are about one package alone, by their kind."""
+    counts: Counter[str] = Counter()
+    for path, packages in one.packages.items():
+        counts[kind_of_files(path) or path] += len(packages)
+    return counts

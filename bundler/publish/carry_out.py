@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -18,8 +18,8 @@ from bundler.publish.destination import Destination
 from bundler.publish.layout import Layout, lay_out
 from bundler.publish.looking import open_bundle_of
 from bundler.publish.memory import open_memory
-from bundler.publish.objects import markers, release_files
-from bundler.publish.plan import Kind, Plan, Step, require_no_conflicts
+from bundler.publish.objects import markers, put_release_file
+from bundler.publish.plan import Kind, Plan, State, Step, require_no_conflicts
 from bundler.publish.push import DEFAULT_OPTIONS, PushOptions
 from bundler.publish.push_progress import Sent
 from bundler.publish.receipts import make_receipt
@@ -27,7 +27,6 @@ from bundler.publish.scratch import scratch_directory
 from bundler.publish.secrets import WantedSecret
 from bundler.publish.sending import SendImages
 from bundler.publish.together import side_by_side
-from bundler.publish.told import Told
 from bundler.publish.upload import HOW_TO_UPLOAD, Upload, UploadOptions
 from bundler.publish.waiting import REAL_CLOCK, Clock
 from bundler.publish.writable import require_writable
@@ -82,9 +81,7 @@ def publish(
     Returns:
         What was done, also written to ``receipts`` and, where the bucket was asked for anything,
         beside the manifest there. Where nothing was to do, but images were read back, it is the
-        proof of that; or where no receipt tells of all that is there, as the run that brought it
-        was killed: it is that receipt. None where there was nothing to do at all, and then nothing
-        was written.
+        proof of that. None where there was nothing to do at all, and then nothing was written.
 
     Raises:
         ConflictError: The plan has conflicts; nothing was sent.
@@ -98,18 +95,7 @@ def publish(
     require_no_conflicts(plan)
     layout = lay_out(release.manifest, target)
     if not plan.pending and not (images.read_back and plan.only.uses_registry):
-        told = Told(
-            plan=plan,
-            manifest=release.manifest,
-            target=target,
-            layout=layout,
-            store=destination.store,
-            receipts=receipts,
-        )
-        # Who installs the chart has a pointer to set, last of all, as long as there is no receipt.
-        if plan.only.chart or told.everything():
-            return None
-        emit(Noted("no receipt tells of all that is there: this run writes one"))
+        return None
     require_writable(values_path.parent, receipts)
     if _REMEMBERED & {step.kind for step in plan.pending}:
         open_memory(destination, target, layout).require_writable()
@@ -169,12 +155,12 @@ class _Run:
             check_pending_content(self.plan, self.release, self.layout, self.bundle, self.emit)
         checks_content = self._checks_content()
         sent = self._send(checks_content is not False)
-        self._put_small()
+        plan = self._put_small()
         chart = None
         if self.plan.only.chart:
             chart = self._deploying().carry_out(secrets, values_path)
         receipt = make_receipt(
-            self.plan,
+            plan,
             self.release,
             self.target,
             self.layout,
@@ -251,11 +237,19 @@ class _Run:
                 work.append((checkpoint, place))
         upload.send(self.plan, work)
 
-    def _put_small(self) -> None:
-        contents = release_files(self.release, self.layout) | markers(self.release, self.layout)
-        for step in self._steps(Kind.RELEASE_FILE, Kind.MARKER):
+    def _put_small(self) -> Plan:
+        """Put the small objects; give the plan as it came to be, where others put some, too."""
+        store, steps = self.destination.store, list(self.plan.steps)
+        marks = markers(self.release, self.layout)
+        for index, step in enumerate(steps):
+            if step.state is not State.TO_DO or step.kind not in {Kind.RELEASE_FILE, Kind.MARKER}:
+                continue
             with telling(self.emit, "put", step.name):
-                self.destination.store.put(step.name, contents[step.name])
+                if step.kind is Kind.MARKER:
+                    store.put(step.name, marks[step.name])
+                else:
+                    steps[index] = put_release_file(store, self.release, self.layout, step)
+        return replace(self.plan, steps=tuple(steps))
 
     def _write(self, receipt: Receipt, receipts: Path) -> None:
         content = encode_receipt(receipt)

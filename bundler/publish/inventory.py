@@ -145,6 +145,11 @@ def is_marker_name(path: str) -> bool:
     return found is not None and _is(file_name, found[1])
 
 
+def is_receipt_name(path: str) -> bool:
+    """Say whether a release's receipt is called so."""
+    return _RECEIPT.fullmatch(path) is not None
+
+
 def is_check_name(path: str) -> bool:
     """Say whether the object is called so by which publish finds out what a server is like."""
     return _CHECK_OBJECT.fullmatch(path) is not None
@@ -156,7 +161,7 @@ def _is_own(path: str) -> bool:
         or is_added_path(path)
         or is_marker_name(path)
         or is_check_name(path)
-        or _RECEIPT.fullmatch(path) is not None
+        or is_receipt_name(path)
     )
 
 

@@ -7,24 +7,27 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 
-from bundler.added_files import carry_along
 from bundler.digest import Digest
-from bundler.errors import MalformedError, printable
+from bundler.errors import ConflictError, MalformedError, printable
 from bundler.events import Emit, Noted
 from bundler.manifest import MANIFEST_NAME, Checkpoint, CheckpointFile
 from bundler.publish.layout import Layout, marker_content
 from bundler.publish.plan import Kind, State, Step
 from bundler.reference import S3Prefix
 from bundler.release import MAX_SIGNATURE_BYTES, TrustedRelease
-from bundler.signing.tuf_roots import MAX_ROOT_BYTES, read_root
+from bundler.signing.tuf_roots import MAX_ROOT_BYTES, Root, read_root
 from bundler.sizes import count_text
 from bundler.stores.base import ObjectStore, StoredObject
 from bundler.stores.judgement import Sameness, judge, read_back
 from bundler.sums import SUMS_NAME
-from bundler.trust import is_trust_path
+from bundler.trust import TRUST_FOLDER, is_trust_path, root_name
 
 _THREADS = 8
 _NAMED = 3
+_ANOTHER_ROOT = (
+    "holds another file of this version of the trust file, which says something else, or which too "
+    "few signed: ask the vendor which is right"
+)
 
 
 def plan_checkpoint(
@@ -65,21 +68,41 @@ def plan_small_objects(
 ) -> Iterator[Step]:
     """Say for the release's own files and the completion markers whether the bucket holds them."""
     for key, content in release_files(release, layout).items():
-        step = _small(store, Kind.RELEASE_FILE, key, content)
-        if step.state is State.CONFLICT:
-            path = key.removeprefix(f"{layout.release.prefix}/")
-            step = _judged(store, step, content, path, release)
-        yield step
+        yield _release_file(store, release, layout, key, content)
     for key, content in markers(release, layout).items():
         yield _small(store, Kind.MARKER, key, content)
+
+
+def put_release_file(
+    store: ObjectStore, release: TrustedRelease, layout: Layout, step: Step
+) -> Step:
+    """Put one of the release's own small files, unless somebody just put one that is as good.
+
+    Returns:
+        The step; where another one stays, what says so.
+
+    Raises:
+        ConflictError: What is there now is not as good.
+    """
+    content = release_files(release, layout)[step.name]
+    try:
+        store.put(step.name, content)
+    except ConflictError:
+        now = _release_file(store, release, layout, step.name, content)
+        if now.state is not State.PRESENT:
+            raise
+        return now
+    return step
 
 
 def release_files(release: TrustedRelease, layout: Layout) -> dict[str, bytes]:
     """Give the release's own small files by the keys they get, in the order of writing.
 
+    Reads nothing: what travels beside the signatures that count is what was carried along.
     The manifest comes last: where it lies, all that travels with the release lies too.
     """
-    files = dict(carry_along(release).carried or {})
+    carried = release.signature_files if release.carried is None else release.carried
+    files = dict(carried)
     files |= {SUMS_NAME: release.sums_bytes, MANIFEST_NAME: release.manifest_bytes}
     return {layout.release.key(name): content for name, content in files.items()}
 
@@ -132,6 +155,16 @@ def _small(store: ObjectStore, kind: Kind, key: str, content: bytes) -> Step:
     )
 
 
+def _release_file(
+    store: ObjectStore, release: TrustedRelease, layout: Layout, key: str, content: bytes
+) -> Step:
+    step = _small(store, Kind.RELEASE_FILE, key, content)
+    if step.state is not State.CONFLICT:
+        return step
+    path = key.removeprefix(f"{layout.release.prefix}/")
+    return _judged(store, step, content, path, release)
+
+
 def _judged(
     store: ObjectStore, step: Step, content: bytes, path: str, release: TrustedRelease
 ) -> Step:
@@ -144,8 +177,10 @@ def _judged(
     stays = replace(step, state=State.PRESENT, kept=True, detail="another one is there, and stays")
     if path in release.signature_files:
         return stays if _is_signed(store, step.name, path, release) else step
-    if is_trust_path(path) and release.trust.given is not None:
-        return stays if _is_same_root(store, step.name, content) else step
+    if is_trust_path(path):
+        ours = read_root(content, name=path)
+        as_good = _is_same_root(store, step.name, ours, _root_before(release, ours.version))
+        return stays if as_good else replace(step, detail=_ANOTHER_ROOT)
     return stays
 
 
@@ -157,14 +192,27 @@ def _is_signed(store: ObjectStore, key: str, name: str, release: TrustedRelease)
         return False
 
 
-def _is_same_root(store: ObjectStore, key: str, content: bytes) -> bool:
-    """Say whether another file of a version says the same, and enough have signed that, too."""
-    ours = read_root(content, name=key)
+def _root_before(release: TrustedRelease, version: int) -> Root | None:
+    """Give the version before one, as it travels or as the operator has it; None if nobody has."""
+    path = f"{TRUST_FOLDER}/{root_name(version - 1)}"
+    if content := (release.carried or {}).get(path):
+        return read_root(content, name=path)
+    trust = release.trust
+    judged = (trust.given, *trust.newer)
+    return next((root for root in judged if root and root.version == version - 1), None)
+
+
+def _is_same_root(store: ObjectStore, key: str, ours: Root, before: Root | None) -> bool:
+    """Say whether another file of a version says the same, and enough have signed that, too.
+
+    Enough of the holders before it must have, so that who has that version can follow.
+    """
     try:
         found = read_root(store.get(key, limit=MAX_ROOT_BYTES), name=key)
     except MalformedError:
         return False
-    return found.signed_bytes == ours.signed_bytes and bool(found.tally(found))
+    by = [found, *([before] if before else [])]
+    return found.signed_bytes == ours.signed_bytes and all(found.tally(each) for each in by)
 
 
 def _holds(store: ObjectStore, found: StoredObject, content: bytes) -> bool:

@@ -33,10 +33,11 @@ class Kind(StrEnum):
     CREDENTIAL = "secret"
     CHART = "chart"
     PODS = "pods"
+    RECEIPT = "receipt"
     POINTER = "current release"
 
 
-_SINGLE = (Kind.NAMESPACE, Kind.CHART, Kind.PODS, Kind.POINTER)
+_SINGLE = (Kind.NAMESPACE, Kind.CHART, Kind.PODS, Kind.RECEIPT, Kind.POINTER)
 _IN_BUCKET = "give s3.prefix another value in the target, or delete the object"
 _REMEDIES = {
     Kind.IMAGE: "give registry.host in the target another path (HOST/PATH), or remove the tag",

@@ -23,10 +23,12 @@ from bundler.publish.plan import Kind, Plan, State, Step
 from bundler.publish.pointer import (
     NOTHING_ALLOWED,
     Allowances,
+    Mark,
     check_staleness,
     check_trust_version,
 )
 from bundler.publish.secrets import WantedSecret, plan_namespace, plan_secret
+from bundler.publish.told import plan_receipt
 from bundler.publish.waiting import REAL_CLOCK, Clock, look
 from bundler.release import TrustedRelease
 from bundler.target import Target
@@ -78,6 +80,7 @@ def make_plan(
     asked = _with(layout, only.checkpoints(layout))
     seen = layout if only.chart else asked
     look = Look(release, target, destination, layout, emit)
+    check_staleness(release.manifest, Mark(), allowances, now=now)  # before anybody is asked
     before = look.at_deployed(only)
     check_trust_version(release.trust.version, before.trust_mark)
     allowed = check_staleness(release.manifest, before.highest_mark, allowances, now=now)
@@ -91,6 +94,8 @@ def make_plan(
     if chart is not None:
         steps += _cluster_steps(destination.cluster, target, secrets, chart, clock)
         steps.append(look.at_pointer(before))
+    if only.uses_store:
+        steps += plan_receipt(destination.store, release, target, layout, steps)
     steps += left_out(only, release, target, layout, seen, cargo)
     return Plan(
         release=release.manifest.release.directory,

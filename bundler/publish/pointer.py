@@ -149,8 +149,8 @@ class Mark:
         if not self.places:
             return ""
         return (
-            f"; if {what} was never here, somebody wrote that number: find out who, then delete "
-            f"{' and '.join(self.places)}, and the next publish is a first one"
+            f"; if {what} was never here, somebody wrote that number: find out who; it is "
+            f"remembered in {' and in '.join(self.places)}, and TRUST.md says what then"
         )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 
 from bundler.archive.bundle_files import BundleFiles
 from bundler.blob_content import BlobContent
@@ -56,6 +57,7 @@ def push_images(
     present: Sequence[Image] = (),
     options: PushOptions = DEFAULT_OPTIONS,
     host: str = "the registry",
+    never_mounts: Callable[[], bool] = lambda: False,
     stop: threading.Event | None = None,
     emit: Emit = ignore,
 ) -> dict[ImageTag, Sent]:
@@ -72,6 +74,7 @@ def push_images(
         present: Images that are whole at the registry already: what they share is mounted.
         options: How.
         host: What to call the registry.
+        never_mounts: Says whether mounts need not be tried; asked where there is one to try.
         stop: Set when other work failed, and by us when something does.
         emit: Told of progress; from other threads.
 
@@ -96,6 +99,7 @@ def push_images(
         files=files,
         found=found,
         options=options,
+        never_mounts=cache(never_mounts),
         stop=stop,
         progress=progress,
     )
@@ -225,6 +229,7 @@ class _Push:
     files: BundleFiles
     found: Survey
     options: PushOptions
+    never_mounts: Callable[[], bool]
     stop: threading.Event
     progress: PushProgress
 
@@ -236,7 +241,8 @@ class _Push:
     def _transfer(self, transfer: Transfer) -> None:
         image, blob, source = transfer.image, transfer.blob, transfer.source
         self.progress.begin(image)
-        if source and self.registry.mount(image.tag.name, blob.digest, source=source):
+        home = source if source and not self.never_mounts() else None
+        if home and self.registry.mount(image.tag.name, blob.digest, source=home):
             self.progress.advance(image, blob.size)
             self.progress.count_mounted(image, blob.size)
             return

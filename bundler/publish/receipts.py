@@ -35,7 +35,8 @@ def make_receipt(
     """Say what a plan that was carried out came to.
 
     Args:
-        plan: What there was to do; nothing, where images were only read back.
+        plan: What there was to do; nothing, where images were only read back, or nothing but this
+            receipt, where a run before left it out.
         release: The one that was published.
         target: Where it went.
         layout: All names there.
@@ -97,6 +98,8 @@ def _left_out(plan: Plan, *kinds: Kind) -> set[str]:
 def _done(plan: Plan, sent: Mapping[ImageTag, Sent]) -> Iterator[str]:
     images = set(map(str, sent))
     for step in plan.pending:
+        if step.kind is Kind.RECEIPT:  # is this one
+            continue
         if step.kind is not Kind.IMAGE or step.name in images:
             yield f"{step.kind} {step.name}"
 

@@ -39,7 +39,8 @@ def scratch_directory(parent: Path | None = None) -> Iterator[Path]:
     try:
         yield directory / _CONTENT
     finally:
-        _remove(directory)
+        with contextlib.suppress(OSError), _opened(directory) as inside:
+            _remove(directory, inside)
         os.close(descriptor)
 
 
@@ -56,21 +57,32 @@ def _make_locked(place: Path) -> tuple[Path, int]:
             os.close(descriptor)
 
 
-def _remove(directory: Path) -> None:
-    shutil.rmtree(directory / _CONTENT, ignore_errors=True)
-    shutil.rmtree(directory, ignore_errors=True)
+@contextmanager
+def _opened(directory: Path) -> Iterator[int]:
+    """Open a directory, and not through a link: what is done by its descriptor is done in it."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _remove(directory: Path, inside: int) -> None:
+    shutil.rmtree(_CONTENT, ignore_errors=True, dir_fd=inside)
+    os.unlink(_LOCK, dir_fd=inside)
+    directory.rmdir()  # of anybody's, where it was put there meanwhile: only an empty one
 
 
 def _remove_abandoned(place: Path) -> None:
     for directory in place.glob(f"{_PREFIX}{_RANDOM}"):
-        with contextlib.suppress(OSError):
-            if directory.is_symlink() or directory.stat().st_uid != os.getuid():
+        with contextlib.suppress(OSError), _opened(directory) as inside:
+            if os.fstat(inside).st_uid != os.getuid():
                 continue
             with contextlib.suppress(OSError):
                 directory.rmdir()  # killed before it was locked
-            descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
+            descriptor = os.open(_LOCK, os.O_RDWR | os.O_NOFOLLOW, dir_fd=inside)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _remove(directory)
+                _remove(directory, inside)
             finally:
                 os.close(descriptor)

@@ -13,7 +13,7 @@ from bundler.manifest import Manifest
 from bundler.publish.at_registry import AtRegistry
 from bundler.publish.destination import Destination
 from bundler.publish.images import load, pending_images, present_images
-from bundler.publish.plan import Plan
+from bundler.publish.plan import Kind, Plan
 from bundler.publish.push import PushOptions, push_images
 from bundler.publish.push_archives import ArchivePush
 from bundler.publish.push_progress import Sent
@@ -59,11 +59,11 @@ class SendImages:
         Raises:
             ContentError, ConflictError, WorldError: As ``push_images`` does.
         """
-        images = self.manifest.images
+        images, repositories = self.manifest.images, self.destination.repositories
         pending = pending_images(plan, images)
         present = load(self.files, present_images(plan, images))
         for step in plan.steps:
-            if step.kept:
+            if step.kept and step.kind is Kind.IMAGE:
                 self.emit(Noted(str(step)))
         if present and self.options.read_back:
             look = AtRegistry(
@@ -97,6 +97,7 @@ class SendImages:
             present=[item.image for item in present],
             options=self.options,
             host=self.host,
+            never_mounts=repositories.never_mounts if repositories else lambda: False,
             stop=self.stop,
             emit=self.emit,
         )

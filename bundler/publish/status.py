@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from bundler.digest import Digest
+from bundler.errors import BundleError
 from bundler.manifest import MANIFEST_NAME, Checkpoint, Manifest
 from bundler.publish.chart import is_pending
 from bundler.publish.inventory import MARKERS, RECEIPTS, Held, Inventory
@@ -134,6 +135,13 @@ class Status:
             "counts": counts,
             "findings": [item.to_dict() for item in self.findings],
         }
+
+
+def not_asked(subject: Subject, name: str, error: BundleError) -> Finding:
+    """Tell of what could not be asked."""
+    hint = f" ({error.hint})" if error.hint else ""
+    detail = f"could not be asked: {error}{hint}"
+    return Finding(subject=subject, name=name, standing=Standing.UNKNOWN, detail=detail)
 
 
 def judge_pointer(

@@ -15,9 +15,7 @@ from bundler.publish.cluster_memory import ClusterMemory
 from bundler.publish.inventory import Inventory, prefixes, take_inventory
 from bundler.publish.layout import Layout, lay_out
 from bundler.publish.memory import Remembered, read_pointer
-from bundler.publish.objects import plan_small_objects
 from bundler.publish.only import EVERYTHING, Only
-from bundler.publish.plan import Kind, State
 from bundler.publish.pointer import Pointer
 from bundler.publish.published import read_published
 from bundler.publish.status import (
@@ -29,9 +27,11 @@ from bundler.publish.status import (
     foreign_objects,
     judge_installed,
     judge_pointer,
+    not_asked,
 )
 from bundler.publish.status_checkpoints import CheckpointLook
 from bundler.publish.status_images import look_at_image
+from bundler.publish.status_small import look_at_small_objects
 from bundler.publish.together import for_each
 from bundler.reference import S3Prefix
 from bundler.release import TrustedRelease
@@ -43,12 +43,6 @@ from bundler.tools.helm_release import Installed
 from bundler.trust import Trust
 
 _IMAGE_THREADS = 8
-_STANDINGS = {
-    State.PRESENT: Standing.PRESENT,
-    State.TO_DO: Standing.MISSING,
-    State.CONFLICT: Standing.DIFFERENT,
-}
-_SUBJECTS = {Kind.RELEASE_FILE: Subject.RELEASE_FILE, Kind.MARKER: Subject.MARKER}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +169,7 @@ class Survey:
         try:
             found = list(look())
         except WorldError as error:
-            found = [_unknown(subject, name, error)]
+            found = [not_asked(subject, name, error)]
         self.emit(Finished(name))
         return found
 
@@ -183,7 +177,9 @@ class Survey:
         inventory = find_inventory(self.places.upkeep, self.target.s3.place)
         yield from self._checkpoint_files(inventory, layout, checkpoints)
         seen = {item.name: layout.checkpoints[item.name] for item in checkpoints}
-        yield from self._small_objects(replace(layout, checkpoints=seen))
+        held = inventory.releases.get(self.release.manifest.release.directory)
+        small = replace(layout, checkpoints=seen)
+        yield from look_at_small_objects(self.places.store, self.release, small, held)
         if self.only.chart:
             yield from self._memories(layout)
         known = {self.release.manifest.release.directory: self.release.manifest}
@@ -197,7 +193,7 @@ class Survey:
         in_cluster = str(ClusterMemory(self.target.kubernetes))
         for key, pointer in ((layout.pointer, found.bucket), (in_cluster, found.cluster)):
             if key == in_cluster and error is not None:
-                yield _unknown(Subject.POINTER, key, error)
+                yield not_asked(Subject.POINTER, key, error)
                 continue
             yield judge_pointer(
                 pointer, self.release.manifest, self._digest, key=key, highest=found.highest
@@ -215,15 +211,6 @@ class Survey:
         return look.findings(
             [(layout.checkpoints[item.name], file) for item in checkpoints for file in item.files]
         )
-
-    def _small_objects(self, layout: Layout) -> Iterator[Finding]:
-        for step in plan_small_objects(self.places.store, self.release, layout):
-            yield Finding(
-                subject=_SUBJECTS[step.kind],
-                name=step.name,
-                standing=_STANDINGS[step.state],
-                detail=step.detail,
-            )
 
     def _others(self, inventory: Inventory, known: dict[str, Manifest]) -> Iterator[Finding]:
         """Read the other releases that lie there into ``known``; tell of those that cannot be."""
@@ -266,9 +253,3 @@ class Survey:
         yield judge_installed(
             installed, self.release.manifest, self._digest, layout, self.target.kubernetes
         )
-
-
-def _unknown(subject: Subject, name: str, error: BundleError) -> Finding:
-    hint = f" ({error.hint})" if error.hint else ""
-    detail = f"could not be asked: {error}{hint}"
-    return Finding(subject=subject, name=name, standing=Standing.UNKNOWN, detail=detail)

@@ -1,84 +1,85 @@
-"""Whether receipts tell of all that is there: a run that was killed may have written none."""
+"""Whether the bucket's receipts tell of all that is there: a killed run may have written none."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
-from bundler.errors import DeniedError, MalformedError
-from bundler.manifest import Manifest
-from bundler.publish.images import present_images
+from bundler.digest import Digest
+from bundler.errors import DeniedError, MalformedError, WorldError
+from bundler.publish.inventory import RECEIPTS, is_receipt_name
 from bundler.publish.layout import Layout, pinned_image
-from bundler.publish.plan import Kind, Plan, State
+from bundler.publish.plan import Kind, State, Step
 from bundler.receipt import MAX_RECEIPT_BYTES, Receipt, decode_receipt
+from bundler.release import TrustedRelease
 from bundler.stores.base import ObjectStore
 from bundler.target import Target
 
 _OBJECTS = {Kind.CHECKPOINT_FILE, Kind.RELEASE_FILE, Kind.MARKER}
-# The newest; whoever published more often than that, part by part, gets one about all of them.
+# The newest; where more runs than that brought it, part by part, one tells of all of it.
 _MOST_READ = 16
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """The receipts of a release.
+def plan_receipt(
+    store: ObjectStore,
+    release: TrustedRelease,
+    target: Target,
+    layout: Layout,
+    steps: Sequence[Step],
+) -> Iterator[Step]:
+    """Say that a receipt is to be written where all is there, and those there leave some of it out.
 
-    Attributes:
-        plan: What was asked for, with nothing to do.
-        manifest: The release's.
-        target: Where it is.
+    Where anything else is to do, that run writes one in any case. Where the bucket does not let us
+    see its receipts, we take it that they tell of all.
+
+    Args:
+        store: The bucket.
+        release: The one to publish.
+        target: Where it goes.
         layout: All names there.
-        store: The bucket; asked only where ``plan`` asked it.
-        receipts: Directory of receipts on this machine.
+        steps: How everything stands.
     """
+    if any(step.state in {State.TO_DO, State.CONFLICT} for step in steps):
+        return
+    there = [step for step in steps if step.state is State.PRESENT and not step.kept]
+    untold = {step.name for step in there if step.kind in _OBJECTS}
+    tags, host = {step.name for step in there if step.kind is Kind.IMAGE}, target.registry.host
+    images = (image for image in release.manifest.images if str(image.tag) in tags)
+    untold |= {pinned_image(host, image) for image in images}
+    try:
+        for receipt in _receipts(store, release, target, layout):
+            untold -= {image.reference for image in receipt.images}
+            untold -= {item.key for item in receipt.objects}
+            if not untold:
+                return
+    except DeniedError:
+        return
+    place = layout.release / RECEIPTS.rstrip("/")
+    yield Step(
+        kind=Kind.RECEIPT,
+        name=place.prefix,
+        state=State.TO_DO,
+        detail="to write: none there tells of all of it",
+        place=str(place),
+    )
 
-    plan: Plan
-    manifest: Manifest
-    target: Target
-    layout: Layout
-    store: ObjectStore
-    receipts: Path
 
-    def everything(self) -> bool:
-        """Tell whether every image and object that is there is in some receipt.
-
-        Objects must be in one that lies in the bucket, images in any. Where the bucket does not
-        let us list receipts, we take it that they are there.
-        """
-        here = list(self._here())
+def _receipts(
+    store: ObjectStore, release: TrustedRelease, target: Target, layout: Layout
+) -> Iterator[Receipt]:
+    """Give the newest receipts about this very release and place; what is none is passed over."""
+    start = f"{layout.release.prefix}/"
+    found = [
+        item.key
+        for item in store.list(f"{start}{RECEIPTS}")
+        if is_receipt_name(item.key.removeprefix(start)) and item.size <= MAX_RECEIPT_BYTES
+    ]
+    ours = Digest.of(release.manifest_bytes), str(target.s3.place)
+    for key in sorted(found, reverse=True)[:_MOST_READ]:
         try:
-            there = list(self._there()) if self.plan.only.uses_store else []
+            receipt = decode_receipt(store.get(key, limit=MAX_RECEIPT_BYTES), name=key)
         except DeniedError:
-            return True
-        images = {image.reference for receipt in (*here, *there) for image in receipt.images}
-        objects = {item.key for receipt in there for item in receipt.objects}
-        return self._images() <= images and self._objects() <= objects
-
-    def _images(self) -> set[str]:
-        host = self.target.registry.host
-        present = present_images(self.plan, self.manifest.images)
-        return {pinned_image(host, image) for image in present}
-
-    def _objects(self) -> set[str]:
-        steps = self.plan.in_state(State.PRESENT)
-        return {step.name for step in steps if step.kind in _OBJECTS and not step.kept}
-
-    def _here(self) -> Iterator[Receipt]:
-        paths = self.receipts.glob(f"{self.plan.release}-*.receipt.json")
-        for path in sorted(paths, reverse=True)[:_MOST_READ]:
-            with contextlib.suppress(OSError), path.open("rb") as file:
-                yield from self._read(file.read(MAX_RECEIPT_BYTES + 1), path.name)
-
-    def _there(self) -> Iterator[Receipt]:
-        keys = [item.key for item in self.store.list(self.layout.release.key("receipts/"))]
-        for key in sorted(keys, reverse=True)[:_MOST_READ]:
-            yield from self._read(self.store.get(key, limit=MAX_RECEIPT_BYTES), key)
-
-    def _read(self, content: bytes, name: str) -> Iterator[Receipt]:
-        """Give a receipt if it is one, and about this very release and place."""
-        with contextlib.suppress(MalformedError):
-            receipt, place = decode_receipt(content, name=name), str(self.target.s3.place)
-            if (receipt.manifest, receipt.bucket) == (self.plan.manifest, place):
-                yield receipt
+            raise
+        except (WorldError, MalformedError):  # gone meanwhile, in cold storage, or none
+            continue
+        if (receipt.manifest, receipt.bucket) == ours:
+            yield receipt

@@ -269,3 +269,6 @@ class Repositories(Protocol):
 
     def mount_refusal(self) -> str:
         """Say why no blob is mounted from one repository to another; empty where it may be."""
+
+    def never_mounts(self) -> bool:
+        """Say whether it is known that none is: asking for a mount leaves an upload unfinished."""

@@ -28,6 +28,7 @@ _SEGMENT = re.compile(r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*")
 _MAX_NAME = 256
 _MAX_PAGES = 100
 _ON_PUSH, _ROOT = "CREATE_ON_PUSH", "ROOT"
+_ON, _OFF = "ENABLED", "DISABLED"
 _MOUNTING, _MAY_LOOK = "BLOB_MOUNTING", "ecr:GetAccountSetting"
 
 
@@ -79,7 +80,20 @@ class EcrRepositories:
         return made or bool(lacking)
 
     def mount_refusal(self) -> str:
-        """Say why no blob is mounted; empty where the account lets it be.
+        """Say why no blob is mounted; empty where the account lets it be."""
+        setting = self._mounting()
+        if setting == _ON:
+            return ""
+        if setting == _OFF:
+            return f"the account setting {_MOUNTING} of Amazon ECR is off"
+        return f"Amazon ECR mounts nothing unless {_MOUNTING} is on; {_MAY_LOOK} would tell"
+
+    def never_mounts(self) -> bool:
+        """Say whether the account is known to let no blob be mounted."""
+        return self._mounting() == _OFF
+
+    def _mounting(self) -> object:
+        """Give the account's setting; None where it cannot be seen.
 
         Source:
             Amazon ECR user guide, "Blob mounting in Amazon ECR": it has to be switched on. API
@@ -87,12 +101,12 @@ class EcrRepositories:
         """
         try:
             with told(self._place.at("", _MAY_LOOK)):
-                found = self._client.get_account_setting(name=_MOUNTING)
+                return self._client.get_account_setting(name=_MOUNTING).get("value")
         except (MalformedError, WorldError):
-            return f"Amazon ECR mounts nothing unless {_MOUNTING} is on; {_MAY_LOOK} would tell"
-        if found.get("value") == "ENABLED":
-            return ""
-        return f"the account setting {_MOUNTING} of Amazon ECR is off"
+            return None
+        # Botocore stumbles on an answer that is no JSON object; something in between gave it.
+        except (AttributeError, TypeError, ValueError):
+            return None
 
     def _whole(self, name: str) -> str:
         whole = f"{self._path}/{name}" if self._path else name

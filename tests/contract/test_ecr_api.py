@@ -8,7 +8,7 @@ import shlex
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -77,7 +77,7 @@ MANIFEST = json.dumps({"mediaType": "application/vnd.oci.image.manifest.v1+json"
 KEY = f"arn:aws:kms:us-east-1:{ACCOUNT}:key/00000000-0000-0000-0000-000000000000"
 
 
-Answer = tuple[int, Mapping[str, object]]
+Answer = tuple[int, object]
 Reply = Callable[[str, dict[str, object]], Answer]
 
 
@@ -525,6 +525,37 @@ class TestTemplates:
         settings = EcrTarget(create=False, immutable_tags=True)
         [missing] = scripted.open(settings).repositories.missing(["atlas"])
         assert missing.on_push
+
+
+class TestMounting:
+    ON, OFF, UNSEEN = "", "of Amazon ECR is off", "ecr:GetAccountSetting would tell"
+
+    @pytest.mark.parametrize(
+        ("answer", "told", "never"),
+        [
+            ((200, {"name": "BLOB_MOUNTING", "value": "ENABLED"}), ON, False),
+            ((200, {"name": "BLOB_MOUNTING", "value": "DISABLED"}), OFF, True),
+            (refusal("AccessDeniedException"), UNSEEN, False),
+            ((200, {}), UNSEEN, False),
+            ((200, {"value": 5}), UNSEEN, False),
+            ((200, {"value": "disabled"}), UNSEEN, False),
+            ((200, {"value": {}}), UNSEEN, False),
+            ((200, []), UNSEEN, False),
+            ((200, "<html>"), UNSEEN, False),
+            ((200, None), UNSEEN, False),
+            ((404, []), UNSEEN, False),
+            ((400, {"__type": 5}), UNSEEN, False),
+        ],
+    )
+    def test_it_is_off_only_where_ecr_says_that_word(
+        self, scripted: Scripted, answer: Answer, told: str, never: bool
+    ) -> None:
+        scripted.reply = lambda *_: answer
+        repositories = scripted.open().repositories
+        refusal = repositories.mount_refusal()
+        assert refusal.endswith(told)
+        assert bool(refusal) is bool(told)
+        assert repositories.never_mounts() is never
 
 
 class TestRefusals:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.hostile.guarded import NETWORK_STATUS
-from tests.hostile.limited import Outcome, Place, require_clean
+from tests.hostile.limited import SECONDS, Outcome, Place, require_clean
 from tests.hostile.releases import signed
 
 QUIET = Outcome(0, "", "", 0.1)
@@ -46,6 +49,22 @@ def test_a_write_outside_the_destination_is_found(place: Place, path: str) -> No
 )
 def test_what_a_run_must_not_say_or_take_is_found(place: Place, done: Outcome) -> None:
     with pytest.raises(AssertionError):
+        require_clean(done, place, place.snapshot())
+
+
+def test_a_run_that_does_nothing_but_wait_takes_too_long(place: Place) -> None:
+    key = place.input / "pipe.pub"
+    os.mkfifo(key)
+
+    def dawdle() -> None:
+        with key.open("wb") as pipe:  # opened as soon as the command opens it
+            time.sleep(SECONDS + 1)
+            pipe.write(b"no key")
+
+    threading.Thread(target=dawdle, daemon=True).start()
+    done = place.run("key", "show", key)
+    assert done.status == 3, done.stderr
+    with pytest.raises(AssertionError, match=r"\d s: "):
         require_clean(done, place, place.snapshot())
 
 

@@ -168,6 +168,11 @@ def test_a_lock_shows_what_a_converted_image_was_and_is(
     earlier = replace(lock, images=(replace(image, converted_from=None), *others))
     again = build(spec_path, tmp_path / "again", earlier)
     assert content(again.directory) == content(built.directory)
+    for number, wrong in enumerate((image, others[0])):
+        edited = replace(wrong, converted_from=Digest.of(b"what a reviewer trusts"))
+        locked = tuple(edited if it is wrong else it for it in lock.images)
+        with pytest.raises(ContentError, match="before it is converted"):
+            build(spec_path, tmp_path / f"edited-{number}", replace(lock, images=locked))
 
 
 def test_one_of_several_images_of_a_docker_archive_is_named(tmp_path: Path) -> None:

@@ -28,16 +28,20 @@ from bundler.publish.push import push_images
 from bundler.publish.values import make_values
 from bundler.reference import S3Prefix
 from bundler.release import TrustedRelease
+from bundler.signing.quorum import Quorum
+from bundler.signing.tuf_roots import write_root
 from bundler.stores.base import ObjectStore
 from bundler.stores.login import GivenLogin
 from bundler.stores.opening import open_bucket, open_registry
 from bundler.stores.s3 import connect
 from bundler.target import RegistryTarget, S3Target, Target
+from bundler.trust_files import sign_root
 from tests.fake_cluster import FakeCluster
 from tests.integration.s3_proxy import proxy
 from tests.publishable import SMALL, Recipe, make_publishable
 from tests.rehearsal.registry import Registry
 from tests.rehearsal.s3 import S3
+from tests.roots import new_person
 
 BUNDLE = Path(sys.prefix, "bin", "bundle")
 _SECONDS = 120
@@ -251,6 +255,45 @@ def test_drift_ends_with_8(site: Site) -> None:
         ("other object", "foreign", point.key("extra.py")),
     ]
     assert site.bundle("status", *site.key_option(), "--only", "images", check=0)["ok"]
+
+
+@pytest.mark.parametrize("by", ["the release there", "the directory"])
+def test_what_travelled_and_does_not_hold_is_drift(site: Site, by: str) -> None:
+    """No tool of others takes garbage for a signature: all is not well."""
+    [key8] = site.release.signatures
+    named = (f"SHA256SUMS.{key8}.sigstore.json", f"laguna_1.{key8}.oms.json")
+    keys = [site.layout.release.key(name) for name in named]
+    for key in keys:
+        site.store.replace(key, b"garbage")
+    stranger = site.layout.release.key("provenance.01234567.sigstore.json")
+    unproven = site.layout.release.key("trust/1.root.json")
+    for key in (stranger, unproven):
+        site.store.put(key, b"garbage")
+    release = () if by == "the release there" else (str(site.release.directory),)
+    arguments = (*release, *site.key_option(), "--only", "checkpoints")
+    told = site.bundle("status", *arguments, check=8)
+    assert subjects(told, drift=True) == [("release file", "different", key) for key in keys]
+    for key in keys:
+        [finding] = [item for item in told["findings"] if item["name"] == key]
+        assert finding["detail"].startswith(f"does not hold: s3://{site.bucket}/{key}: ")
+    assert subjects(told, standing="unknown") == [("release file", "unknown", unproven)]
+
+
+def test_a_trust_file_there_that_does_not_hold_is_drift(site: Site) -> None:
+    """Whoever has an older one is refused by it, or would follow it."""
+    holder = new_person()
+    [signer] = site.release.signers
+    trusted = write_root(1, Quorum.of([holder.public, signer], 1, name="1"), "2090-01-01T00:00:00Z")
+    vendor = site.directory / "vendor.root.json"
+    vendor.write_bytes(trusted)
+    sign_root(vendor, holder.private)
+    good, key = vendor.read_bytes(), site.layout.release.key("trust/1.root.json")
+    arguments = ("--trust", str(vendor), "--only", "checkpoints")
+    for content, status in ((good, 0), (b"garbage", 8), (trusted, 8)):
+        site.store.replace(key, content)
+        told = site.bundle("status", str(site.release.directory), *arguments, check=status)
+        wrong = [("release file", "different", key)] if status else []
+        assert subjects(told, drift=True) == wrong
 
 
 def test_a_registry_that_cannot_be_reached_ends_with_9(site: Site) -> None:

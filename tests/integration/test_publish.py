@@ -392,6 +392,9 @@ class SomeRepositories:
     def mount_refusal(self) -> str:
         return "nobody mounts here"
 
+    def never_mounts(self) -> bool:
+        return True
+
 
 def test_repositories_are_planned_and_made_before_images_are_sent(
     site: Site, small: TrustedRelease
@@ -425,10 +428,31 @@ def test_where_repositories_say_that_nothing_is_mounted_the_plan_says_so(
     assert all(step.size > 9000 and not step.shared for step in images)
 
 
+def test_where_it_is_known_that_nothing_is_mounted_no_mount_is_tried(
+    site: Site, sharing: TrustedRelease
+) -> None:
+    tried: list[str] = []
+
+    class Registry:
+        def __getattr__(self, name: str) -> object:
+            return getattr(real, name)
+
+        def mount(self, name: str, digest: Digest, *, source: str) -> bool:
+            tried.append(name)
+            return False
+
+    real, site.registry = site.registry, Registry()
+    site.repositories = SomeRepositories(*IMAGES)
+    receipt = site.publish(sharing)
+    assert receipt is not None
+    assert sum(each.bytes_sent_again for each in receipt.images) > 9000
+    assert tried == []
+
+
 def test_planning_changes_nothing(site: Site, small: TrustedRelease) -> None:
     before = site.state()
     plan = site.plan(small)
-    assert {step.kind for step in plan.pending} == set(Kind) - {Kind.REPOSITORY}
+    assert {step.kind for step in plan.pending} == set(Kind) - {Kind.REPOSITORY, Kind.RECEIPT}
     assert plan.pending_bytes > 8000
     assert site.state() == before
 

@@ -85,6 +85,7 @@ class Desk:
     Attributes:
         work: Their directory; ``tmp`` and ``home`` of it are the system's places.
         secrets: By what they are called.
+        issued: Tokens that a server gave so far: its own list, read after each command.
         environment: Set for each command.
         enter: The way to where commands run.
     """
@@ -92,6 +93,7 @@ class Desk:
     strace: str
     work: Path
     secrets: dict[str, str]
+    issued: list[str] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
     enter: tuple[str | Path, ...] = ()
 
@@ -131,6 +133,7 @@ class Desk:
 
     def require_unseen(self, done: Watched, in_scratch: frozenset[str] = frozenset()) -> None:
         """Look through what a command did, said and left."""
+        self.secrets |= {f"token {n}": token for n, token in enumerate(self.issued)}
         assert secrets_in(done.stdout + done.stderr, self.secrets) == set()
         for program in done.programs:
             assert secrets_in("\0".join(program.argv), self.secrets) == set(), program.name
@@ -154,7 +157,7 @@ class Desk:
 @pytest.fixture
 def desk(need: Callable[[str], str], tmp_path: Path) -> Desk:
     strace = need("strace")
-    return Desk(strace, tmp_path / "work", dict(AROUND), around())
+    return Desk(strace, tmp_path / "work", dict(AROUND), environment=around())
 
 
 # What a build asks registries.
@@ -172,6 +175,8 @@ def written_login(server: Registry, desk: Desk, aside: Path) -> None:
 
 
 def helper_login(server: Registry, desk: Desk, aside: Path) -> None:
+    assert server.tokens is not None
+    desk.issued = server.tokens.issued
     config, programs_dir = aside / "docker", aside / "bin"
     for directory in (config, programs_dir):
         directory.mkdir(parents=True)
@@ -335,6 +340,7 @@ def test_a_push_shows_no_identity_token_and_no_token_for_it(
     with start_registry(auth="token") as server:
         assert server.tokens is not None
         desk.secrets["identity token"] = server.tokens.identity_token
+        desk.issued = server.tokens.issued
         login = write_identity_token(tmp_path / "docker", server)
         access = {
             "host": server.address,
@@ -345,7 +351,7 @@ def test_a_push_shows_no_identity_token_and_no_token_for_it(
         words = write_target(desk.work / "target", release, registry=access)
         done = desk.run("publish", *words, *PUBLISH)
         assert done.status == 0, done.stderr
-        assert any(request.status == 200 for request in server.tokens.requests)
+        assert server.tokens.issued
 
 
 def test_a_push_to_ecr_shows_no_login_that_ecr_gave(

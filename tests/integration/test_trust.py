@@ -16,6 +16,7 @@ from bundler.errors import StaleError, UntrustedError
 from bundler.events import Event, Noted
 from bundler.manifest import MANIFEST_NAME
 from bundler.publish.memory import read_pointer
+from bundler.publish.travelling import carry_along
 from bundler.release import TrustedRelease, open_release
 from bundler.release_files import ReleaseInBucket
 from bundler.sign import sign_release
@@ -296,6 +297,14 @@ def test_a_retired_key_does_not_come_back_to_where_a_newer_trust_file_judged(
         site.plan(judged(2))
 
 
+def open_carried(directory: Path, trust: Trust) -> TrustedRelease:
+    """Open a release with all that travels with it, as the commands do."""
+    notes: list[str] = []
+    release = carry_along(open_release(directory, trust), notes.append)
+    assert notes == []
+    return release
+
+
 def test_what_a_release_brought_is_published_with_it(
     site: Site, small: TrustedRelease, tmp_path: Path
 ) -> None:
@@ -303,7 +312,7 @@ def test_what_a_release_brought_is_published_with_it(
     put(directory, chain())
     for person in (C, D):
         sign_release(directory, person.private)
-    release = open_release(directory, trust_in(chain()[1]))
+    release = open_carried(directory, trust_in(chain()[1]))
     receipt = site.publish(release)
     assert receipt is not None
     assert receipt.trust is not None
@@ -314,7 +323,7 @@ def test_what_a_release_brought_is_published_with_it(
     names = {key for key in site.objects() if "/trust/" in key}
     assert {name.rpartition("/")[2] for name in names} == {f"{n}.root.json" for n in (1, 2, 3)}
     assert not site.plan(release).pending
-    assert not site.plan(open_release(directory, trust_in(chain()[3]))).pending
+    assert not site.plan(open_carried(directory, trust_in(chain()[3]))).pending
 
 
 def test_an_auditor_with_the_first_version_judges_what_a_site_with_the_newest_published(
@@ -324,7 +333,7 @@ def test_an_auditor_with_the_first_version_judges_what_a_site_with_the_newest_pu
     put(directory, chain())
     for person in (C, D):
         sign_release(directory, person.private)
-    site.publish(open_release(directory, trust_in(chain()[3])))
+    site.publish(open_carried(directory, trust_in(chain()[3])))
     s3 = site.target.s3
     place = s3.place / "releases" / small.manifest.release.directory
     folder = open_folder(place, endpoint=s3.endpoint, region=s3.region)

@@ -65,6 +65,7 @@ class TokenServer:
         announced_seconds: What it says of that; None for the truth.
         refused: Repositories for which nothing is granted.
         requests: Everything that was asked so far.
+        issued: Every token that was given so far.
     """
 
     origin: str
@@ -76,6 +77,7 @@ class TokenServer:
     announced_seconds: int | None = None
     refused: set[str] = field(default_factory=set)
     requests: list[TokenRequest] = field(default_factory=list)
+    issued: list[str] = field(default_factory=list, repr=False)
 
     @property
     def realm(self) -> str:
@@ -217,6 +219,7 @@ class _Handler(BaseHTTPRequestHandler):
             "access": [each for each in granted if each["name"] not in known.refused],
         }
         token = self.server.signer.sign(claims)
+        known.issued.append(token)
         announced = known.announced_seconds
         document: dict[str, Any] = {"expires_in": known.seconds if announced is None else announced}
         # The older form of the protocol says "token", OAuth 2 "access_token".

@@ -18,10 +18,11 @@ import pytest
 from bundler import errors
 from bundler.cli import COMMANDS, cli, run
 from bundler.cli import publish as publish_command
+from bundler.cli.options import print_json
 from bundler.cli.plainly import PlainLines, tell_note
 from bundler.cli.render import Watcher
 from bundler.digest import Digest
-from bundler.errors import ContentError
+from bundler.errors import ContentError, printable
 from bundler.events import Advanced, Finished, Noted, Started
 from bundler.publish.plan import Kind, Plan, State, Step
 from bundler.publish.rate_limit import RateLimit
@@ -248,6 +249,33 @@ def test_no_error_moves_a_cursor_by_a_name_that_the_person_gave(
     said = capsys.readouterr().err
     assert "\\u001b]0;title\\u0007.pub" in said
     assert not set(said) & {"\x1b", "\a"}
+
+
+def test_no_result_moves_a_cursor_by_a_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = tmp_path / "x\x1b[2J\u202e"
+    assert run(["keygen", str(name), "--no-passphrase"]) == 0
+    assert not set(capsys.readouterr().out) & {"\x1b", "\u202e"}
+    key = "llm/weights\u009b2J\u202e"
+    print_json({"delete": [key]})
+    text = capsys.readouterr().out
+    assert text.isascii()
+    assert json.loads(text) == {"delete": [key]}
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_path_alone_is_as_it_is_unless_a_person_sees_it(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    terminal: bool,
+) -> None:
+    file = tmp_path / "x\x1b[2J.yaml"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    assert run(["target", "init", str(file)]) == 0
+    said = printable(str(file)) if terminal else str(file)
+    assert capsys.readouterr().out == f"{said}\n"
 
 
 @pytest.mark.parametrize("descriptor", ["-1", "99999999999"])

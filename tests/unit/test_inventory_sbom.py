@@ -132,6 +132,25 @@ def test_what_was_not_read_is_told() -> None:
     assert any("status.d" in text for text in properties(told, "looked-for"))
 
 
+def test_files_about_one_package_each_are_counted_by_their_kind() -> None:
+    packages = {
+        f"var/lib/dpkg/status.d/{name}": (Package(kind="deb", name=name, version="1"),)
+        for name in "ab"
+    } | {
+        "usr/lib/python3/a.dist-info/METADATA": (Package(kind="pypi", name="a", version="1"),),
+        STATUS: (Package(kind="deb", name="c", version="1"),),
+    }
+    found = inventory()
+    [one] = found.platforms
+    found = replace(found, platforms=(replace(one, packages=packages),))
+    told = read(image_sbom(found, RELEASE))["metadata"]
+    assert sorted(properties(told, "read")) == [
+        "linux/amd64: Python metadata: 1 package",
+        "linux/amd64: var/lib/dpkg/status.d: 2 packages",
+        "linux/amd64: var/lib/dpkg/status: 1 package",
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -85,3 +85,35 @@ def test_runs_side_by_side_do_not_take_each_other_for_killed(tmp_path: Path) -> 
 def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
     with pytest.raises(WorldError, match="nowhere"), scratch_directory(tmp_path / "nowhere"):
         pass
+
+
+@pytest.mark.parametrize("moment", ["before it is opened", "after"])
+def test_what_a_link_names_is_never_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    victim, place = tmp_path / "victim", tmp_path / "scratch"
+    left = place / "bundle-publish-abcd_123"
+    for directory in (victim, left):
+        (directory / "content").mkdir(parents=True)
+        (directory / "lock").touch()
+    (victim / "content" / "precious").touch()
+    really = os.open
+
+    def swap(path: Path | str, *rest: int, dir_fd: int | None = None) -> int:
+        """Put a link where the directory was, as somebody does who may rename it."""
+        due = Path(path) in {left, left / "lock"} and not left.is_symlink()
+        if due and moment == "before it is opened":
+            left.rename(place / "away")
+            left.symlink_to(victim)
+        found = really(path, *rest, dir_fd=dir_fd)
+        if due and moment == "after":
+            left.rename(place / "away")
+            left.symlink_to(victim)
+        return found
+
+    monkeypatch.setattr(os, "open", swap)
+    with scratch_directory(place):
+        pass
+    assert left.is_symlink()
+    assert (victim / "content" / "precious").exists()
+    assert (victim / "lock").exists()

@@ -145,6 +145,30 @@ def test_the_command_judges_by_the_clock_of_its_machine(
     assert ("created before now" in done.stderr) == refused
 
 
+@pytest.mark.parametrize(
+    ("created", "expires"),
+    [("2199-01-01T00:00:00Z", None), ("2020-01-01T00:00:00Z", "2020-01-02T00:00:00Z")],
+    ids=["from the future", "expired"],
+)
+def test_time_is_judged_before_a_destination_is_asked(
+    tmp_path: Path, created: str, expires: str | None
+) -> None:
+    small = small_manifest()
+    facts = replace(small.release, created=created, expires=expires)
+    made = signed(tmp_path / "r", replace(small, release=facts))
+    (tmp_path / "release.pub").write_bytes(KEY.public.pem)
+    target = {
+        "formatVersion": 1,
+        "registry": {"host": "127.0.0.1:1", "plainHttp": True},
+        "s3": {"bucket": "unused", "endpoint": "http://127.0.0.1:1"},
+        "kubernetes": {"namespace": "unused"},
+    }
+    (tmp_path / "target.yaml").write_text(json.dumps(target))
+    key = ("--key", tmp_path / "release.pub")
+    done = run("plan", made, "--target", tmp_path / "target.yaml", *key)
+    assert done.returncode == StaleError.exit_status, done.stderr
+
+
 def test_one_reading_of_the_clock_decides_all_that_a_command_judges() -> None:
     with click.Context(click.Command("first")) as outer:
         first = utc_now()
@@ -440,15 +464,14 @@ def test_who_says_that_something_is_too_old_is_named_and_how_to_go_on(tmp_path: 
     raised = Pointer(deployed=None, highest=9, trust_version=7)
     IN_CLUSTER.write(place.memory.cluster, raised)
     given = release(tmp_path)
-    both = f"delete {bucket} and {CONFIG_MAP}, and the next publish is a first one"
+    both = f"it is remembered in {bucket} and in {CONFIG_MAP}, and TRUST.md says what then"
     with pytest.raises(StaleError) as caught:
         place.memory.begin(given, judged=9)
     assert f"which judged what was deployed here, as {CONFIG_MAP} remembers, got" in str(
         caught.value
     )
-    assert (
-        f"if version 7 was never here, somebody wrote that number: find out who, then {both}"
-        in (caught.value.hint or "")
+    assert f"if version 7 was never here, somebody wrote that number: find out who; {both}" in (
+        caught.value.hint or ""
     )
     found = place.memory.read()
     with pytest.raises(StaleError) as caught:
@@ -456,6 +479,7 @@ def test_who_says_that_something_is_too_old_is_named_and_how_to_go_on(tmp_path: 
     assert str(caught.value).endswith(f"which was deployed here, as {CONFIG_MAP} remembers")
     assert (caught.value.hint or "").startswith("to go back on purpose: --allow-rollback 3; if ")
     assert both in (caught.value.hint or "")
+    assert "delete" not in (caught.value.hint or "")  # in a hurry, that is what people copy
     place.memory.store.replace("k", encode_pointer(raised))
     with pytest.raises(StaleError, match=f"as {bucket} and {CONFIG_MAP} remember, got none"):
         place.memory.point(given, judged=9)

@@ -410,7 +410,7 @@ ROTATIONS: dict[str, tuple[bool, list[tuple[list[int], int, list[int]]]]] = {
         False,
         [([1, 2, 3], 1, [1]), ([1, 2, 3], 2, [2])],
     ),
-    "2-of-3-threshold-decr-to-1-of-3-fails-old-threshold-not-reached": (
+    "2-of-3-threshold-decr-to-1-of-3-fails-old-threshold-not-eached": (
         False,
         [([1, 2, 3], 2, [1, 2]), ([1, 2, 3], 1, [1])],
     ),

@@ -21,6 +21,7 @@ from bundler.publish.inventory import own_paths, take_inventory
 from bundler.publish.objects import markers, release_files
 from bundler.publish.published import read_published
 from bundler.publish.status import foreign_objects
+from bundler.publish.travelling import carry_along
 from bundler.release import open_release
 from bundler.release_files import ReleaseDirectory
 from bundler.sign import sign_release
@@ -395,7 +396,9 @@ def test_the_chain_lies_beside_a_release_at_its_destination(tmp_path: Path) -> N
     old = tuf_root(1, Holders([A], 1), [A]).to_bytes()
     put(made.directory, {2: tuf_root(2, Holders([D], 1), [A, D]).to_bytes()})
     trust = Trust.of_root(read_root(old, name="vendor.json"), now=NOW)
-    release = open_release(made.directory, trust)
+    notes: list[str] = []
+    release = carry_along(open_release(made.directory, trust), notes.append)
+    assert notes == []
     layout = published.layout(release)
     for key, content in (release_files(release, layout) | markers(release, layout)).items():
         published.store.put(key, content)
