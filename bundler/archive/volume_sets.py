@@ -146,7 +146,7 @@ def _judge_compressed(
             problem = f"up to {end}"
             faults.append(volume_fault(name, expected=f"bytes up to {size}", got=problem))
             volumes.pop()
-    return volumes, [*faults, *_mixed_up(split, moved)]
+    return volumes, sorted([*faults, *_mixed_up(split, moved)], key=lambda fault: str(fault.volume))
 
 
 def _mixed_up(split: Split, moved: Mapping[int, int]) -> Iterator[Fault]:

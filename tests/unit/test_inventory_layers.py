@@ -196,7 +196,7 @@ def test_a_database_that_is_too_large_is_not_read_and_told(
 @pytest.mark.parametrize(
     ("broken", "told"),
     [
-        (b"no tar, and long enough to be one" * 40, "expected octal digits"),
+        (b"no tar, and long enough to be one" * 40, "header checksum is wrong"),
         (plain_layer({"a": b"x" * 600})[:900], "ends within a member"),
         (bytes(512) + b"x" * 512, "one zero block"),
     ],
