@@ -11,14 +11,14 @@ from pathlib import Path
 
 from bundler.archive.bundle_reader import BundleReader
 from bundler.archive.checkpoint import check_parts
-from bundler.archive.extracted_tree import bundle_tree, checkpoint_tree
+from bundler.archive.extracted_tree import ExtractedTree, bundle_tree, checkpoint_tree
 from bundler.archive.files import make_directories
 from bundler.archive.held_directory import HeldDirectory
 from bundler.archive.reader import Reader
 from bundler.archive.room import work_text
 from bundler.archive.volume_names import parse_volume_name
 from bundler.archive.volumes import Place, find_volumes, locate, open_place
-from bundler.errors import ContentError, MalformedError, printable
+from bundler.errors import BundleError, ContentError, MalformedError, printable
 from bundler.events import Emit, Noted, Planned, ignore
 from bundler.extract_events import tell_started
 from bundler.faults import Fault
@@ -191,8 +191,7 @@ def _extract_checkpoint(
         except ContentError as error:
             faults = check_parts(place, checkpoint, files=_lacking(files, destination))
             raise _explained(error, faults) from error
-    tree = checkpoint_tree(destination.path, checkpoint)
-    _name_others(tree.compare().extra, destination.path, emit)
+    _name_others(checkpoint_tree(destination.path, checkpoint), emit)
     return written
 
 
@@ -209,8 +208,7 @@ def _extract_bundle(place: Place, bundle: Bundle, destination: HeldDirectory, em
             lacking = map(bundle.file, sorted(_lacking(files, destination)))
             faults = [fault for file in lacking for fault in reader.check_file(file)]
             raise _explained(error, faults) from error
-    tree = bundle_tree(destination.path, bundle)
-    _name_others(tree.compare().extra, destination.path, emit)
+    _name_others(bundle_tree(destination.path, bundle), emit)
     return written
 
 
@@ -256,8 +254,14 @@ def _require_size(reader: Reader, checkpoint: Checkpoint) -> None:
         )
 
 
-def _name_others(extra: Sequence[tuple[str, str]], destination: Path, emit: Emit) -> None:
+def _name_others(tree: ExtractedTree, emit: Emit) -> None:
+    """Name what else lies there, as far as we may look: what is ours is there, and proven."""
+    try:
+        extra = tree.compare().extra
+    except BundleError as error:
+        emit(Noted(f"not searched for what else lies there: {error}"))
+        return
     for path, _ in extra[:_SHOWN]:
-        emit(Noted(f"{destination}: {printable(path)} is not of the archive; left alone"))
+        emit(Noted(f"{tree.root}: {printable(path)} is not of the archive; left alone"))
     if len(extra) > _SHOWN:
-        emit(Noted(f"{destination}: and {len(extra) - _SHOWN} others; left alone"))
+        emit(Noted(f"{tree.root}: and {len(extra) - _SHOWN} others; left alone"))

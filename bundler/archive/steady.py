@@ -6,6 +6,8 @@ import errno
 import fcntl
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bundler.archive.trouble import blaming
@@ -78,6 +80,24 @@ def require_unchanged(path: str, real: Path, before: os.stat_result, descriptor:
             was, got = getattr(before, field), getattr(now, field)
             if was != got:
                 raise changed(path, real, f"expected {field} {was}, got {got}")
+
+
+@contextmanager
+def keeping_still(name: str, real: Path) -> Iterator[None]:
+    """Refuse a file, called ``name``, that changes while the block has others read it.
+
+    Raises:
+        ContentError: It changed, or is another file now.
+        WorldError: It cannot be opened, or is gone.
+    """
+    with blaming(real):
+        descriptor = os.open(real, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        before = settle(descriptor, real)
+        yield
+        require_unchanged(name, real, before, descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def changed(path: str, real: Path, how: str) -> ContentError:

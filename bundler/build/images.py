@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.archive.oci import Layout, read_layout, write_oci_archive
+from bundler.archive.steady import keeping_still
 from bundler.archive.trouble import blaming
 from bundler.build.attached import (
     PinnedAttached,
@@ -253,14 +255,16 @@ def fetch_layout(image: PinnedImage, images: ImageSource, layout_dir: Path) -> L
     """Fetch a pinned image into a new layout, and hold it to all that is known of it.
 
     Raises:
-        ContentError: It is not the pinned one, or a blob not what its digest says.
+        ContentError: It is not the pinned one, or a blob not what its digest says; or its archive
+            changed while it was read.
         MalformedError: It is for another platform than its source says.
         WorldError: Its source fails, or the disk is full.
     """
     spec = image.spec
-    fetched = images.fetch(
-        image.source, layout_dir, taken=image.taken, plain_http=spec.fetch.plain_http
-    )
+    with _kept_still(image.source):
+        fetched = images.fetch(
+            image.source, layout_dir, taken=image.taken, plain_http=spec.fetch.plain_http
+        )
     layout = read_layout(layout_dir)
     require_within_limits(spec.tag, layout.blobs)
     _require_locked(spec, "at its source", image.taken, fetched.source_digest)
@@ -268,6 +272,13 @@ def fetch_layout(image: PinnedImage, images: ImageSource, layout_dir: Path) -> L
     if spec.fetch.platform is not None:
         _require_platform(spec, spec.fetch.platform, layout.platforms)
     return layout
+
+
+def _kept_still(source: Source) -> AbstractContextManager[None]:
+    """Watch what `docker save` wrote: it is read twice, and nothing tells its layers before."""
+    if isinstance(source, ArchiveSource) and source.form == "docker-archive":
+        return keeping_still(str(source), Path(source.path))
+    return nullcontext()
 
 
 def scratch_bytes(pinned: Sequence[PinnedImage]) -> int:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from bundler.archive.room import require_room
+from bundler.archive.scratch import scratch_directory
 from bundler.build.cache import BuildCache, locked_files
 from bundler.build.chart import chart_digest, preset_chart
 from bundler.build.checkpoint_lock import lock_checkpoint
@@ -119,14 +119,14 @@ def _find_charts(
     if not spec.charts:
         return ()
     charts.require()
-    with tempfile.TemporaryDirectory(dir=scratch, prefix="bundle-lock-") as directory:
+    with scratch_directory(scratch) as directory:
         return find_charts(
             spec,
             base,
             None,
             own_name=sources.chart_name,
             charts=charts,
-            scratch=Path(directory),
+            scratch=directory,
             emit=emit,
         )
 
@@ -137,11 +137,9 @@ def _locked_image(
     digest = image.digest
     if digest is None:
         emit(Started("convert", str(image.spec.tag)))
-        with tempfile.TemporaryDirectory(dir=scratch, prefix="bundle-lock-") as directory:
-            require_room(
-                Path(directory), image.unpacked_bytes, hint="free space there, or set TMPDIR"
-            )
-            layout = Path(directory, "layout")
+        with scratch_directory(scratch) as directory:
+            require_room(directory, image.unpacked_bytes, hint="free space there, or set TMPDIR")
+            layout = directory / "layout"
             digest = fetch_layout(image, images, layout).digest
         tell_converted(image, digest, emit)
         emit(Finished(str(image.spec.tag)))

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from bundler.archive.files import read_given
+from bundler.archive.scratch import scratch_directory
 from bundler.cli.plainly import tell_note
 from bundler.cli.registry import open_target_registry
 from bundler.cli.source_options import require_path
@@ -20,7 +21,6 @@ from bundler.publish.destination import Destination
 from bundler.publish.layout import lay_out
 from bundler.publish.only import EVERYTHING, Only
 from bundler.publish.pointer import Allowances
-from bundler.publish.scratch import scratch_directory
 from bundler.publish.secrets import WantedSecret, read_secrets
 from bundler.publish.travelling import carry_along
 from bundler.release import TrustedRelease, open_release

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from bundler.archive.scratch import scratch_directory
 from bundler.cli.opening import load_target
 from bundler.cli.options import DIRECTORY, json_option, print_json, target_option
 from bundler.cli.plainly import tell_note
@@ -21,7 +22,6 @@ from bundler.describe import Section
 from bundler.errors import CheckError, WorldError, printable
 from bundler.publish.cluster_memory import ClusterMemory
 from bundler.publish.only import Only
-from bundler.publish.scratch import scratch_directory
 from bundler.publish.status import Finding, Standing, Status, Subject
 from bundler.publish.status_survey import Places, Survey, read_current
 from bundler.publish.travelling import carry_along

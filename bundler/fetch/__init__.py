@@ -8,6 +8,7 @@ What lies at the destination, or in a cache, is never believed: it is hashed aga
 from __future__ import annotations
 
 from base64 import b64decode
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -92,13 +93,24 @@ def fetch_checkpoint(
     files = [
         File(file.path, source.key(file.path), file.size, file.parts) for file in checkpoint.files
     ]
-    filling = Filling(store, files, destination, emit)
-    try:
-        if cache is None:
-            return filling.directly()
-        return filling.through(cache, checkpoint.identity)
-    except NotFoundError as error:
-        raise NotFoundError(str(error), hint=error.hint or _FIND_HINT) from error
+    filling = Filling(_Uploaded(store), files, destination, emit)
+    if cache is None:
+        return filling.directly()
+    return filling.through(cache, checkpoint.identity)
+
+
+class _Uploaded:
+    """What was uploaded, as a source: where an object is missing, the values may name another."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def read(self, key: str, offset: int, length: int) -> Iterator[bytes]:
+        """Stream a range; raises as ``ObjectStore.read`` does."""
+        try:
+            yield from self._store.read(key, offset, length)
+        except NotFoundError as error:
+            raise NotFoundError(str(error), hint=error.hint or _FIND_HINT) from error
 
 
 def fetch_plain(

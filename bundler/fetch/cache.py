@@ -124,8 +124,13 @@ def others_hint(cache: Path, entry: Path) -> str:
 
 
 def _held(directory: Path) -> int:
-    files = (path.lstat() for path in directory.rglob("*"))
-    return sum(status.st_blocks * _BLOCK for status in files)
+    """Give the bytes that an entry takes; about as many, where another pod is at work there."""
+    held = 0
+    with suppress(OSError):
+        for path in directory.rglob("*"):
+            with suppress(OSError):
+                held += path.lstat().st_blocks * _BLOCK
+    return held
 
 
 def _give(entry: HeldDirectory, gap: Gap, destination: HeldDirectory, way: Way) -> Way:

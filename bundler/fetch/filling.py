@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bundler.archive.files import make_directories
@@ -13,13 +14,12 @@ from bundler.digest import Digest
 from bundler.errors import printable
 from bundler.events import Emit, Finished, Noted, Started
 from bundler.fetch.cache import Way, check_apart, find_way, give, others_hint
-from bundler.fetch.download import bring
+from bundler.fetch.download import Source, bring
 from bundler.fetch.locks import alone, in_turn, let_others
 from bundler.fetch.memory import stays_in_memory
 from bundler.fetch.room import check_room
 from bundler.fetch.survey import survey
 from bundler.fetch.wanted import File, Gap, check_names, missing_bytes
-from bundler.stores.base import ObjectStore
 
 _SHOWN = 20
 
@@ -48,17 +48,17 @@ class Filling:
     """Makes a directory hold some files.
 
     Args:
-        store: Where they come from.
+        source: Where they come from.
         files: What it is to hold.
         destination: The directory; made if need be.
         emit: Told of progress, from several threads.
     """
 
     def __init__(
-        self, store: ObjectStore, files: Sequence[File], destination: Path, emit: Emit
+        self, source: Source, files: Sequence[File], destination: Path, emit: Emit
     ) -> None:
         check_names(files)
-        self._store = store
+        self._source = source
         self._files = files
         self._size = sum(file.size for file in files)
         self._destination = destination
@@ -72,7 +72,7 @@ class Filling:
             gaps = self._look(destination)
             check_room([(destination, gaps)])
             self._begin(gaps, destination)
-            bring(self._store, gaps, destination, keep=self._keep, emit=self._emit)
+            bring(self._source, gaps, destination, keep=self._keep, emit=self._emit)
         self._name_others()
         received = missing_bytes(gaps)
         return Fetched(len(self._files), self._size, self._size - received, received=received)
@@ -100,9 +100,9 @@ class Filling:
             keep = self._keep and way == "link"  # only then the server reads these very files
             lacking = survey(wanted, entry, keep=keep, emit=self._emit)
             asked = [(entry, lacking), (destination, gaps)][: 2 if way == "copy" else 1]
-            check_room(asked, hint=others_hint(cache, place))
+            check_room(asked, hint=partial(others_hint, cache, place))
             self._begin(lacking, entry)
-            bring(self._store, lacking, entry, keep=keep, emit=self._emit)
+            bring(self._source, lacking, entry, keep=keep, emit=self._emit)
             let_others(entry)
             self._tell_cached(cache, wanted, lacking)
             way = give(entry, gaps, destination, way=way, keep=self._keep, emit=self._emit)

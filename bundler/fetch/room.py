@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,12 +19,16 @@ _BLOCK = 512  # what stat(2) counts in
 _PROBE_BYTES = 1 << 20
 
 
-def check_room(asked: Sequence[tuple[HeldDirectory, Sequence[Gap]]], *, hint: str = _HINT) -> None:
+def check_room(
+    asked: Sequence[tuple[HeldDirectory, Sequence[Gap]]],
+    *,
+    hint: str | Callable[[], str] = _HINT,
+) -> None:
     """Refuse to begin what the disks will not hold; what partial files hold already counts.
 
     Args:
         asked: Directories, and what each is to take; two may be on one file system.
-        hint: What to do where there is too little.
+        hint: What to do where there is too little; or what finds that out.
 
     Raises:
         WorldError: There is too little room; the message has what is needed and what is there.
@@ -40,7 +44,8 @@ def check_room(asked: Sequence[tuple[HeldDirectory, Sequence[Gap]]], *, hint: st
         if disk.f_blocks and need > have:  # some that are on a network cannot say
             names = printable(" and ".join(str(place.path) for place in places))
             raise WorldError(
-                f"{names}: {size_text(need)} still to come, {size_text(have)} free", hint=hint
+                f"{names}: {size_text(need)} still to come, {size_text(have)} free",
+                hint=hint if isinstance(hint, str) else hint(),
             )
 
 

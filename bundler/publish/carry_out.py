@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bundler.archive.bundle_files import BundleFiles
 from bundler.archive.files import atomic_write_bytes
+from bundler.archive.scratch import scratch_directory
 from bundler.events import Emit, Noted, ignore, telling
 from bundler.publish.content import check_pending_content
 from bundler.publish.deploying import Deploying
@@ -23,7 +24,6 @@ from bundler.publish.plan import Kind, Plan, State, Step, require_no_conflicts
 from bundler.publish.push import DEFAULT_OPTIONS, PushOptions
 from bundler.publish.push_progress import Sent
 from bundler.publish.receipts import make_receipt
-from bundler.publish.scratch import scratch_directory
 from bundler.publish.secrets import WantedSecret
 from bundler.publish.sending import SendImages
 from bundler.publish.together import side_by_side

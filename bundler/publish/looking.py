@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bundler.archive.bundle_files import BundleFiles, open_bundle_files
 from bundler.archive.bundle_reader import BundleReader
+from bundler.archive.scratch import scratch_directory
 from bundler.errors import WorldError
 from bundler.events import Emit, Noted
 from bundler.publish.chart import RenderedChart, render_chart
@@ -20,7 +21,6 @@ from bundler.publish.only import Only
 from bundler.publish.plan import State, Step
 from bundler.publish.repositories import plan_repositories
 from bundler.publish.schedule import Cargo
-from bundler.publish.scratch import scratch_directory
 from bundler.release import TrustedRelease
 from bundler.release_files import ReleaseDirectory
 from bundler.target import Target

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from bundler.errors import MalformedError, printable
-from bundler.publish.layout import Layout
+
+if TYPE_CHECKING:
+    from bundler.publish.layout import Layout
 
 _IMAGES, _CHECKPOINTS, _CHART = PARTS = ("images", "checkpoints", "chart")
 # In front of the key of a model that is called like a part; no key has a colon.

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bundler.errors import MalformedError, printable
 from bundler.object_settings import ObjectSettings
@@ -17,7 +18,9 @@ from bundler.stores.login_files import WrittenLogins
 from bundler.stores.registry_url import Origin
 from bundler.stores.retry import Patience, Timeouts
 from bundler.stores.tls import client_context
-from bundler.stores.upkeep import Upkeep
+
+if TYPE_CHECKING:
+    from bundler.stores.upkeep import Upkeep
 
 # The options and fields first: they are this command's own.
 _OTHER_LOGIN = (

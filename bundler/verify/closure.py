@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.archive.bundle_files import BundleFiles, ExtractedBundle, open_bundle_files
 from bundler.archive.bundle_reader import BundleReader
+from bundler.archive.scratch import scratch_directory
 from bundler.charts.archive import MAX_ARCHIVE_BYTES
 from bundler.charts.own import REGISTRY, STAND_INS, own_images
 from bundler.charts.rendering import ChartRenderer
@@ -143,11 +143,8 @@ def verify_closure(
     charts.require()
     release = open_release(find_release(path, release_dir), trust)
     expired = judge_expiry(release.manifest, now, allow_expired=allow_expired)
-    with (
-        _open(path, release) as files,
-        tempfile.TemporaryDirectory(prefix="bundle-closure-") as scratch,
-    ):
-        looking = _Looking(release.manifest, files, charts, Path(scratch))
+    with _open(path, release) as files, scratch_directory() as scratch:
+        looking = _Looking(release.manifest, files, charts, scratch)
         own_first = sorted(release.manifest.charts, key=lambda chart: chart.is_archive)
         closures = tuple(looking.close(chart) for chart in own_first)
         return ClosureReport(

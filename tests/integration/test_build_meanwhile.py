@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,11 +16,13 @@ from bundler.build import build_release
 from bundler.digest import Digest
 from bundler.errors import ContentError, MalformedError, NotFoundError, WorldError
 from bundler.lockfile import lock_path
+from bundler.process import run
 from bundler.source import Fetched, Platform, Resolved, Source
 from bundler.tools.helm import Helm
 from bundler.tools.skopeo import Skopeo
 from tests.integration.building import spec_path, tools
 from tests.integration.release_inputs import edit_spec, load_spec, write_layout
+from tests.integration.test_image_sources import docker_archive
 
 __all__ = ["spec_path", "tools"]
 
@@ -97,3 +100,23 @@ def test_an_image_that_changes_after_it_was_looked_at_is_not_built_in(
     assert images.done
     assert not (tmp_path / "out").exists() or list((tmp_path / "out").iterdir()) == []
     assert not lock_path(spec_path).exists()
+
+
+def test_a_docker_archive_that_changes_between_two_reads_is_not_built_in(
+    spec_path: Path, tmp_path: Path
+) -> None:
+    images = spec_path.parent / "images"
+    docker_archive(images / "atlas", images / "atlas.tar")
+    write_layout(images / "other", text="something else")
+    docker_archive(images / "other", images / "other.tar")
+    edit_spec(spec_path, "oci:images/atlas:1.0.0", "docker-archive:images/atlas.tar\n  tag: 1.0.0")
+
+    def swap_before_copy(argv: Sequence[str], **how: Any) -> str:
+        if "copy" in argv:
+            (images / "other.tar").replace(images / "atlas.tar")
+        return run(argv, **how)
+
+    spec, skopeo = load_spec(spec_path), Skopeo(run=swap_before_copy)
+    with pytest.raises(ContentError, match=r"atlas\.tar changed while it was read"):
+        build_release(spec_path, spec, None, tmp_path / "out", images=skopeo, charts=Helm())
+    assert not (tmp_path / "out").exists() or list((tmp_path / "out").iterdir()) == []

@@ -254,6 +254,19 @@ def test_links_are_not_followed_for_a_bundle_either(
     assert not list(outside.iterdir())
 
 
+def test_what_may_not_be_looked_at_there_costs_no_more_than_a_note(
+    release: Path, destination: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    destination.mkdir(parents=True)
+    (destination / "lost+found").mkdir()
+    monkeypatch.setattr("bundler.archive.extracted_tree._MAX_ENTRIES", 1)
+    told: list[Event] = []
+    extract(release / TINY, destination, KEYS, now=NOW, emit=told.append)
+    assert contents(destination) == FILES
+    notes = [event.text for event in told if isinstance(event, Noted)]
+    assert sum("not searched for what else lies there" in text for text in notes) == 1
+
+
 def test_others_files_are_left_alone_and_named(release: Path, destination: Path) -> None:
     destination.mkdir(parents=True)
     (destination / "mine.txt").write_bytes(b"mine")

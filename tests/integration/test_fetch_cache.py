@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from bundler.errors import ContentError, MalformedError, WorldError
+from bundler.errors import BundleError, ContentError, MalformedError, WorldError
 from bundler.events import Advanced, Event, Noted
 from bundler.fetch import Fetched, fetch_checkpoint
-from bundler.fetch.cache import Way
+from bundler.fetch.cache import Way, others_hint
 from bundler.parts import SMALLEST_PART
 from bundler.reference import S3Prefix
 from tests.conftest import missing
@@ -98,6 +98,46 @@ def test_the_second_pod_takes_everything_from_the_cache(store: MemoryStore, tmp_
     assert sum(event.step for event in events if isinstance(event, Advanced)) == SIZE  # compared
     told = [event.text for event in events if isinstance(event, Noted)]
     assert told == [f"{file.path}: comes from the cache {cache}" for file in CHECKPOINT.files]
+
+
+def test_an_entry_that_somebody_removes_meanwhile_is_not_blamed_on_the_values(
+    store: MemoryStore, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    events: list[Event] = []
+
+    def remove(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, Advanced):
+            shutil.rmtree(cache, ignore_errors=True)
+
+    with pytest.raises(BundleError) as caught:
+        fetch_checkpoint(
+            store, SOURCE, tmp_path / "a", checkpoint=CHECKPOINT, cache=cache, emit=remove
+        )
+    assert any(isinstance(event, Advanced) for event in events)
+    assert "models.KEY" not in refused(caught.value)
+
+
+def test_what_another_pod_does_in_its_own_entry_is_no_trouble(
+    store: MemoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    (cache / "other").mkdir(parents=True)
+    (cache / "other" / ".config.json.partial").write_bytes(b"x")
+    really = Path.lstat
+
+    def vanished(path: Path) -> os.stat_result:
+        if path.name == ".config.json.partial":
+            raise FileNotFoundError(path)
+        return really(path)
+
+    monkeypatch.setattr(Path, "lstat", vanished)
+    assert f"{cache / 'other'} (0 B)" in others_hint(cache, cache / ENTRY)
+    asked: list[Path] = []
+    monkeypatch.setattr("bundler.fetch.filling.others_hint", lambda cache, _: asked.append(cache))
+    fetch(store, tmp_path / "a", cache)
+    assert not asked  # there is room
 
 
 def test_files_are_plain_and_share_their_bytes_within_a_mount(

@@ -787,7 +787,7 @@ def test_a_run_that_is_killed_is_finished_by_the_next(
     receipt = site.publish(big)
     assert receipt is not None
     assert not site.plan(big).pending
-    assert not list(site.directory.glob("bundle-publish-*"))
+    assert not list(site.directory.glob("bundle-scratch-*"))
 
 
 def test_pods_are_waited_for_after_a_run_that_was_killed_while_waiting(

@@ -219,7 +219,7 @@ def test_helm_gets_the_values_that_were_judged_whatever_becomes_of_the_operators
         judged.append(site.values_path.read_text())
         site.values_path.unlink()
         site.values_path.write_text(yaml.safe_dump(evil))
-        [scratch] = site.directory.glob("bundle-publish-*")
+        [scratch] = site.directory.glob("bundle-scratch-*")
         assert stat.S_IMODE(scratch.stat().st_mode) == 0o700
 
     site.cluster.before_upgrade = intrude

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from bundler.archive.scratch import scratch_directory
 from bundler.errors import WorldError
-from bundler.publish.scratch import scratch_directory
 
 
 def test_a_scratch_directory_lives_as_long_as_its_block(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next_and_nothing_else(tmp_path
     other = multiprocessing.get_context("fork").Process(target=_hold, args=(tmp_path, there))
     other.start()
     held: Path = here.recv()
-    foreign = tmp_path / "bundle-publish-notes"
+    foreign = tmp_path / "bundle-scratch-notes"
     foreign.mkdir()
     with scratch_directory(tmp_path):
         assert held.exists()
@@ -56,7 +56,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next_and_nothing_else(tmp_path
 
 
 def test_what_was_killed_before_it_was_locked_is_removed_by_the_next(tmp_path: Path) -> None:
-    (tmp_path / "bundle-publish-abcd_123").mkdir()
+    (tmp_path / "bundle-scratch-abcd_123").mkdir()
     with scratch_directory(tmp_path) as scratch:
         assert list(tmp_path.iterdir()) == [scratch.parent]
 
@@ -92,7 +92,7 @@ def test_what_a_link_names_is_never_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     victim, place = tmp_path / "victim", tmp_path / "scratch"
-    left = place / "bundle-publish-abcd_123"
+    left = place / "bundle-scratch-abcd_123"
     for directory in (victim, left):
         (directory / "content").mkdir(parents=True)
         (directory / "lock").touch()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bundler.archive.trouble import blaming
 
-_PREFIX = "bundle-publish-"
+_PREFIX = "bundle-scratch-"
 _RANDOM = "?" * 8  # what tempfile adds
 _LOCK = "lock"
 # Removed first, so that what a kill leaves in the middle of that can still be told by its lock.
