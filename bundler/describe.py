@@ -6,9 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bundler.archive.volume_names import parse_volume_name
 from bundler.archive.volumes import VolumeSet
-from bundler.errors import ContentError, printable
+from bundler.errors import printable
 from bundler.jsontext import read_json
 from bundler.manifest import (
     MANIFEST_NAME,
@@ -21,7 +20,7 @@ from bundler.manifest import (
 )
 from bundler.manifest_codec import encode_manifest
 from bundler.release import find_release, open_release, read_agreed, read_sums_file
-from bundler.release_files import ReleaseFiles, files_at, shown
+from bundler.release_files import ReleaseFiles, files_at, require_archive, shown
 from bundler.sizes import size_text
 from bundler.trust import NOBODY, Trust
 
@@ -145,12 +144,7 @@ def describe_path(
     manifest, signatures = _read(files_at(where), trust)
     archive = None
     if isinstance(path, Path) and not path.is_dir():
-        archive = _archive_name(path.name)
-        if archive not in manifest.archives:
-            raise ContentError(
-                f"{shown(path)}: expected an archive of this release "
-                f"({', '.join(manifest.archives)}), got {printable(archive)}"
-            )
+        archive = require_archive(path, manifest)
         path = path.parent
     archives = files_at(path, elsewhere)
     found = {name: archives.place(name, *signed) for name, signed in manifest.archives.items()}
@@ -161,11 +155,6 @@ def describe_path(
         present=frozenset(name for name, item in found.items() if item is not None),
         volumes={name: item for name, item in found.items() if isinstance(item, VolumeSet)},
     )
-
-
-def _archive_name(name: str) -> str:
-    volume = parse_volume_name(name)
-    return name if volume is None else volume.archive
 
 
 def _volumes_to_dict(found: VolumeSet) -> dict[str, object]:

@@ -16,7 +16,6 @@ from bundler.archive.files import make_directories
 from bundler.archive.held_directory import HeldDirectory
 from bundler.archive.reader import Reader
 from bundler.archive.room import work_text
-from bundler.archive.volume_names import parse_volume_name
 from bundler.archive.volumes import Place, find_volumes, locate, open_place
 from bundler.errors import BundleError, ContentError, MalformedError, printable
 from bundler.events import Emit, Noted, Planned, ignore
@@ -29,7 +28,7 @@ from bundler.fetch.survey import survey
 from bundler.fetch.wanted import File, check_names, missing_bytes
 from bundler.manifest import Bundle, Checkpoint, Manifest
 from bundler.release import TrustedRelease, find_release, open_release
-from bundler.release_files import ReleaseFiles, shown
+from bundler.release_files import ReleaseFiles, require_archive, shown
 from bundler.trust import Trust
 from bundler.verify.path import judge_expiry
 from bundler.verify.scope import archive_of, read_scope
@@ -130,15 +129,7 @@ def _name(path: Path | ReleaseFiles, only: str | None, manifest: Manifest) -> st
                 hint=f"--only NAME, one of {', '.join(manifest.archives)}",
             )
         return scope.archive
-    volume = parse_volume_name(path.name)
-    name = path.name if volume is None else volume.archive
-    if name not in manifest.archives:
-        raise ContentError(
-            f"{shown(path)}: expected an archive of this release "
-            f"({', '.join(manifest.archives)}), got {printable(path.name)}",
-            hint="archives are known by their file names; rename it back if it was renamed",
-        )
-    return name
+    return require_archive(path, manifest)
 
 
 def _place(

@@ -1,4 +1,4 @@
-"""Manifests and indexes of images: their media types, their limits, and all that one leads to."""
+"""Manifests and indexes of images: their words, their limits, and all that one leads to."""
 
 from __future__ import annotations
 
@@ -12,9 +12,16 @@ from bundler.jsontext import MAX_INTEGER
 # Source: OCI image specification v1.1, media-types.md; Docker image manifest v2, schema 2.
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+DOCKER_TYPES = "application/vnd.docker."
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 _INDEXES, _MANIFESTS = (OCI_INDEX, DOCKER_INDEX), (OCI_MANIFEST, DOCKER_MANIFEST)
+# Source: OCI image specification v1.1, annotations.md and image-layout.md.
+REF_NAME = "org.opencontainers.image.ref.name"
+VERSION_FILE, INDEX_FILE, LAYOUT_VERSION = "oci-layout", "index.json", "1.0.0"
+# The operating system of what is no image but stands in an index, such as an attestation.
+UNKNOWN = "unknown"
 # What a registry is told that we read.
 ACCEPTED = ", ".join((OCI_INDEX, OCI_MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST))
 # Source: OCI distribution specification v1.1, "Pushing Manifests": registries take 4 MiB at least.

@@ -11,10 +11,11 @@ from pathlib import Path
 from bundler.archive.files import read_limited
 from bundler.archive.kinds import DIRECTORY, kind_of
 from bundler.archive.trouble import blaming
-from bundler.archive.volume_names import parse_volume_name
+from bundler.archive.volume_names import archive_name, parse_volume_name
 from bundler.archive.volumes import Place, locate
 from bundler.digest import Digest
-from bundler.errors import MalformedError, NotFoundError, printable
+from bundler.errors import ContentError, MalformedError, NotFoundError, printable
+from bundler.manifest import Manifest
 from bundler.remote_object import RemoteFolder
 
 
@@ -213,3 +214,19 @@ def files_at(where: Path | ReleaseFiles, elsewhere: Sequence[Path] = ()) -> Rele
     if isinstance(where, ReleaseFiles):
         return where
     return ReleaseDirectory(where, tuple(elsewhere))
+
+
+def require_archive(path: Path, manifest: Manifest) -> str:
+    """Give the file name of the archive that a file is, or is a volume of.
+
+    Raises:
+        ContentError: The release has no such archive.
+    """
+    name = archive_name(path.name)
+    if name not in manifest.archives:
+        raise ContentError(
+            f"{shown(path)}: expected an archive of this release "
+            f"({', '.join(manifest.archives)}), got {printable(path.name)}",
+            hint="archives are known by their file names; rename it back if it was renamed",
+        )
+    return name

@@ -48,10 +48,11 @@ class Standing:
         return self.root.tally(self.before) if self.before else None
 
     @property
-    def is_complete(self) -> bool:
-        """Whether enough have signed, by all that must be asked."""
-        before_agrees = self.root.version == 1 or bool(self.by_before)
-        return bool(self.own) and before_agrees
+    def is_complete(self) -> bool | None:
+        """Whether enough have signed; None where enough of its own did, and more is not known."""
+        if not self.own or self.root.version == 1:
+            return bool(self.own)
+        return None if self.by_before is None else bool(self.by_before)
 
 
 def read_root_file(path: Path) -> Root:

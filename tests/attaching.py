@@ -7,8 +7,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 
-from bundler.archive.oci import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
 from bundler.digest import Digest
+from bundler.oci_manifest import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
 
 Json = dict[str, object]
 EMPTY = "application/vnd.oci.empty.v1+json"

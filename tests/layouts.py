@@ -9,15 +9,10 @@ import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bundler.archive.oci import (
-    OCI_CONFIG,
-    OCI_INDEX,
-    OCI_MANIFEST,
-    read_layout,
-    write_oci_archive,
-)
+from bundler.archive.oci import read_layout, write_oci_archive
 from bundler.digest import Digest
 from bundler.manifest import Image
+from bundler.oci_manifest import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
 from bundler.reference import ImageTag
 
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"

@@ -15,7 +15,7 @@ from jsonschema import Draft4Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT4
 
-from bundler.archive.oci import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
+from bundler.oci_manifest import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
 from tests import go_modules
 
 _MODULE = "github.com/opencontainers/image-spec@v1.1.1"

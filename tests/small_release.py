@@ -28,6 +28,7 @@ from bundler.manifest import (
     Release,
 )
 from bundler.manifest_codec import encode_manifest
+from bundler.oci_manifest import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
 from bundler.reference import ImageTag
 from bundler.release import signature_name
 from bundler.signing.keys import PrivateKey, PublicKey, read_public_key
@@ -212,12 +213,12 @@ def _make_image(scratch: Path) -> tuple[Image, Path]:
     }
     manifest = {
         "schemaVersion": 2,
-        "mediaType": oci.OCI_MANIFEST,
-        "config": _blob(layout_dir, json.dumps(config).encode(), oci.OCI_CONFIG),
+        "mediaType": OCI_MANIFEST,
+        "config": _blob(layout_dir, json.dumps(config).encode(), OCI_CONFIG),
         "layers": [_blob(layout_dir, layer, "application/vnd.oci.image.layer.v1.tar")],
     }
-    top = _blob(layout_dir, json.dumps(manifest).encode(), oci.OCI_MANIFEST)
-    index = {"schemaVersion": 2, "mediaType": oci.OCI_INDEX, "manifests": [top]}
+    top = _blob(layout_dir, json.dumps(manifest).encode(), OCI_MANIFEST)
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [top]}
     (layout_dir / "index.json").write_text(json.dumps(index))
     (layout_dir / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
     layout = oci.read_layout(layout_dir)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bundler.archive.bundle_reader import CONTENTS_NAME as CONTENTS_NAME
+from bundler.archive.bundle_base import CONTENTS_NAME
 from bundler.archive.bundle_reader import BundleReader as BundleReader
 from bundler.archive.files import READ_BYTES, atomic_write, open_source
 from bundler.archive.hashing import in_threads

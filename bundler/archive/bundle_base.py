@@ -13,7 +13,7 @@ from typing import Self
 from bundler.archive.files import atomic_write
 from bundler.archive.image_tree import ImageTree, read_image_tree, require_manifests
 from bundler.archive.members import COPY_HINT
-from bundler.archive.tar import ReadAt
+from bundler.archive.tar import EXECUTABLE_MODE, PLAIN_MODE, ReadAt
 from bundler.blob_content import BlobContent
 from bundler.digest import Digest
 from bundler.errors import ContentError, MalformedError
@@ -22,7 +22,6 @@ from bundler.reference import ImageTag
 from bundler.sums import write_sums
 
 CONTENTS_NAME = "CONTENTS.sha256"
-_PLAIN_MODE, _EXECUTABLE_MODE = 0o644, 0o755
 
 
 class BundleFiles(ABC):
@@ -63,7 +62,7 @@ class BundleFiles(ABC):
             WorldError: It cannot be written.
         """
         whole = hashlib.sha256()
-        mode = _EXECUTABLE_MODE if file.executable else _PLAIN_MODE
+        mode = EXECUTABLE_MODE if file.executable else PLAIN_MODE
         with atomic_write(destination, mode=mode) as out:
             for piece in self.pieces(file, 0, file.size):
                 whole.update(piece)

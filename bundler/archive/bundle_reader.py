@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from bundler.archive.bundle_base import CONTENTS_NAME as CONTENTS_NAME
 from bundler.archive.bundle_base import BundleFiles
 from bundler.archive.hashing import digest_of, digest_or_damage, in_threads
 from bundler.archive.members import COPY_HINT, compare_members

@@ -16,8 +16,7 @@ from bundler.archive.descriptors import open_below, open_descriptor
 from bundler.archive.leftovers import hold, remove_leftovers
 from bundler.archive.page_cache import Direct, DropBehind, PastCache
 from bundler.archive.reader import READ_BYTES as READ_BYTES
-from bundler.archive.reader import WINDOW_BYTES as WINDOW_BYTES
-from bundler.archive.reader import Reader, ReaderSlice
+from bundler.archive.reader import Reader
 from bundler.archive.trouble import blaming
 from bundler.errors import ContentError, MalformedError, printable
 
@@ -257,21 +256,3 @@ def _unfilled(buffers: Sequence[memoryview], done: int) -> Sequence[memoryview]:
             return [buffer[done:], *buffers[number + 1 :]]
         done -= len(buffer)
     return []
-
-
-class FileSlice(ReaderSlice):
-    """A part of a file as a stream that can be read and sought, with a descriptor of its own."""
-
-    _file: RandomReader | None = None
-
-    def __init__(self, path: Path, offset: int, length: int) -> None:
-        if min(offset, length) < 0:
-            raise ValueError(f"slice of {length} bytes from {offset}: expected 0 or more")
-        self._file = RandomReader(path)
-        super().__init__(self._file, offset, length)
-
-    def close(self) -> None:
-        """Give the descriptor back."""
-        if self._file is not None:
-            self._file.close()
-        super().close()

@@ -8,9 +8,6 @@ from itertools import zip_longest
 
 from bundler.archive.layout_files import ArchiveFiles
 from bundler.archive.oci_walk import (
-    INDEX_FILE,
-    REF_NAME,
-    VERSION_FILE,
     Followed,
     blob_path,
     follow,
@@ -21,6 +18,7 @@ from bundler.archive.tar import Member, ReadAt, walk, with_directories
 from bundler.digest import Digest
 from bundler.errors import MalformedError, printable
 from bundler.manifest import Blob, Image
+from bundler.oci_manifest import INDEX_FILE, REF_NAME, VERSION_FILE
 
 
 @dataclass(frozen=True, slots=True)

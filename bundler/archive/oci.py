@@ -10,24 +10,13 @@ from typing import BinaryIO
 from bundler.archive.files import RandomReader, atomic_write
 from bundler.archive.hashing import digest_of, in_threads
 from bundler.archive.layout_files import DirectoryFiles
-from bundler.archive.oci_walk import (
-    INDEX_FILE,
-    LAYOUT_VERSION,
-    REF_NAME,
-    VERSION_FILE,
-    blob_differs,
-    blob_path,
-    follow,
-    read_top,
-)
-from bundler.archive.oci_walk import OCI_CONFIG as OCI_CONFIG
-from bundler.archive.oci_walk import OCI_INDEX as OCI_INDEX
-from bundler.archive.oci_walk import OCI_MANIFEST as OCI_MANIFEST
+from bundler.archive.oci_walk import blob_differs, blob_path, follow, read_top
 from bundler.archive.tar import END, header, padding, with_directories
 from bundler.digest import Digest
 from bundler.errors import printable
 from bundler.jsontext import write_json
 from bundler.manifest import Blob
+from bundler.oci_manifest import INDEX_FILE, LAYOUT_VERSION, OCI_INDEX, REF_NAME, VERSION_FILE
 from bundler.reference import ImageTag
 
 

@@ -14,22 +14,20 @@ from bundler.errors import ContentError, MalformedError, printable
 from bundler.jsontext import MAX_INTEGER, read_json
 from bundler.manifest import Blob
 from bundler.oci_manifest import (
+    DOCKER_TYPES,
+    INDEX_FILE,
+    LAYOUT_VERSION,
     MAX_BLOBS,
     MAX_DEPTH,
     MAX_OCI_MANIFEST_BYTES,
     MAX_TREE_BYTES,
+    OCI_CONFIG,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    UNKNOWN,
+    VERSION_FILE,
 )
-from bundler.oci_manifest import OCI_INDEX as OCI_INDEX
-from bundler.oci_manifest import OCI_MANIFEST as OCI_MANIFEST
 from bundler.source import platform_text
-
-OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
-_DOCKER = "application/vnd.docker."
-# Source: OCI image specification v1.1, annotations.md and image-layout.md.
-REF_NAME = "org.opencontainers.image.ref.name"
-VERSION_FILE, INDEX_FILE = "oci-layout", "index.json"
-LAYOUT_VERSION = "1.0.0"
-_UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +166,7 @@ class _Walk:
 
     def _config(self, config: Table, layers: int) -> None:
         found = {config.text("os", ""), config.text("architecture", "")}
-        if found == {""} or _UNKNOWN in found:
+        if found == {""} or UNKNOWN in found:
             return  # a signature or attestation, which some builders put beside the image
         system, machine = config.text("os"), config.text("architecture")
         diffs = config.table("rootfs").parse_all("diff_ids", Digest.parse)
@@ -180,7 +178,7 @@ class _Walk:
 
     def _descriptor(self, table: Table) -> tuple[str, Blob]:
         media_type, blob = _parse_descriptor(table)
-        if media_type.startswith(_DOCKER):
+        if media_type.startswith(DOCKER_TYPES):
             table.refuse(
                 "mediaType",
                 f"Docker-typed: expected an OCI media type, got {media_type!r}",

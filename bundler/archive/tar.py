@@ -30,7 +30,7 @@ MAX_MEMBERS = 1_000_000
 ReadAt = Callable[[int, int], bytes]
 
 _PAX_NAME = (b"", b"././@PaxHeader")
-_PLAIN_MODE, _EXECUTABLE_MODE = 0o644, 0o755
+PLAIN_MODE, EXECUTABLE_MODE = 0o644, 0o755
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def header(
         records["size"] = str(size)
     own = write_block(
         name or shortened_name(written.encode()),
-        mode=_EXECUTABLE_MODE if directory or executable else _PLAIN_MODE,
+        mode=EXECUTABLE_MODE if directory or executable else PLAIN_MODE,
         size=0 if "size" in records else size,
         mtime=mtime,
         kind=DIRECTORY if directory else FILE,
@@ -85,7 +85,7 @@ def header(
     if not records:
         return own
     pax = write_records(records)
-    first = write_block(_PAX_NAME, mode=_PLAIN_MODE, size=len(pax), mtime=mtime, kind=PAX)
+    first = write_block(_PAX_NAME, mode=PLAIN_MODE, size=len(pax), mtime=mtime, kind=PAX)
     return first + pax + padding(len(pax)) + own
 
 
@@ -204,7 +204,7 @@ class _Walk:
             size=extended.size_of(found),
             offset=self._offset,
             directory=directory,
-            executable=not directory and found.mode == _EXECUTABLE_MODE,
+            executable=not directory and found.mode == EXECUTABLE_MODE,
         )
 
     def _check_spelling(self, member: Member, taken: bytes) -> None:

@@ -44,6 +44,12 @@ class VolumeName:
         return f"{self.archive}.{self.number:03d}-of-{self.count:03d}{suffix}"
 
 
+def archive_name(name: str) -> str:
+    """Give the file name of the archive that a file is, or is a volume of, by its name."""
+    volume = parse_volume_name(name)
+    return name if volume is None else volume.archive
+
+
 def parse_volume_name(name: str) -> VolumeName | None:
     """Read a file name; None where no volume is called so."""
     found = _NAME.fullmatch(name)

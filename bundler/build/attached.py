@@ -29,7 +29,7 @@ from bundler.events import Emit, Noted
 from bundler.jsontext import write_json
 from bundler.lock_images import LockedAttached
 from bundler.manifest import Blob, Image
-from bundler.oci_manifest import Tree
+from bundler.oci_manifest import INDEX_FILE, LAYOUT_VERSION, VERSION_FILE, Tree
 from bundler.reference import ImageTag
 from bundler.stores.artifacts import Artifacts
 from bundler.stores.base import StoredManifest
@@ -262,7 +262,7 @@ def _write_layout(artifacts: Artifacts, pinned: PinnedAttached, directory: Path)
         "digest": str(digest),
         "size": len(top),
     }
-    (directory / "oci-layout").write_bytes(write_json({"imageLayoutVersion": "1.0.0"}))
-    (directory / "index.json").write_bytes(
+    (directory / VERSION_FILE).write_bytes(write_json({"imageLayoutVersion": LAYOUT_VERSION}))
+    (directory / INDEX_FILE).write_bytes(
         write_json({"schemaVersion": 2, "manifests": [descriptor]})
     )

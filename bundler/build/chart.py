@@ -9,7 +9,7 @@ from bundler.archive.files import read_limited
 from bundler.build.presets import KeyPath, preset, scalar
 from bundler.build.source_tree import files_below
 from bundler.charts.archive import check_schemas
-from bundler.charts.own import REGISTRY, own_images
+from bundler.charts.own import IMAGE_VALUES, REGISTRY, own_images
 from bundler.charts.rendering import ChartRenderer
 from bundler.closure import require_linked
 from bundler.digest import Digest, tree_digest
@@ -24,8 +24,6 @@ ChartFiles = Mapping[str, bytes]
 _MAX_FILE_BYTES = 5 << 20
 _MAX_FILES = 1000
 _ABOUT, _VALUES, _IGNORE = "Chart.yaml", "values.yaml", ".helmignore"
-# Where the values name an image of the release.
-_IMAGES: tuple[KeyPath, ...] = (("image",), ("downloader", "image"), ("docs", "image"))
 
 
 def read_chart(directory: Path, emit: Emit) -> dict[str, bytes]:
@@ -92,7 +90,7 @@ def preset_chart(
     document = read_yaml(files[_VALUES], name=values)
     by_name = {image.name: image for image in images}
     texts: dict[KeyPath, str] = {}
-    for path in _IMAGES:
+    for path in IMAGE_VALUES:
         wanted = scalar(document, (*path, "name"))
         if wanted not in by_name:
             document.refuse(

@@ -16,6 +16,9 @@ from bundler.yamltext import read_objects
 
 # No host has this name. Source: RFC 2606, section 2.
 REGISTRY = "registry.invalid"
+# Where the values name an image of the release: a build presets its name and tag there, and publish
+# its digest.
+IMAGE_VALUES = (("image",), ("downloader", "image"), ("docs", "image"))
 # For whoever reads what ``own_images`` finds.
 STAND_INS = (
     f"rendered with everything switched on; {REGISTRY} and the models m0, m1, ... stand for the "

@@ -28,7 +28,8 @@ from bundler.release_files import ReleaseFiles
 from bundler.spec import Spec, read_spec
 from bundler.stores.base import ObjectStore
 from bundler.stores.login import Login
-from bundler.stores.opening import open_bucket
+from bundler.stores.opening import open_bucket, open_upkeep
+from bundler.stores.upkeep import Upkeep
 from bundler.target import S3Target, Target
 from bundler.target_placeholders import require_filled_in
 from bundler.target_reader import read_target
@@ -131,7 +132,7 @@ def _destination(
     target: Target, own: Path, login: Login | None, engine: str, only: Only
 ) -> Destination:
     cluster = open_cluster(target.kubernetes, run=_keeping_in(own))
-    store = _open_store(target.s3) if only.uses_store else _UNOPENED
+    store = open_store(target.s3) if only.uses_store else _UNOPENED
     if not only.uses_registry:
         return Destination(store=store, registry=_UNOPENED, cluster=cluster)
     opened = open_target_registry(target.registry, own, login=login, skopeo=engine == SKOPEO)
@@ -144,14 +145,22 @@ def _destination(
     )
 
 
-def _open_store(target: S3Target) -> ObjectStore:
+def open_store(s3: S3Target) -> ObjectStore:
+    """Open the bucket of a target, to read and to publish."""
     return open_bucket(
-        target.place.bucket,
-        endpoint=target.endpoint,
-        region=target.region,
-        ca=target.ca,
-        objects=target.objects,
+        s3.place.bucket,
+        endpoint=s3.endpoint,
+        region=s3.region,
+        ca=s3.ca,
+        objects=s3.objects,
         note=tell_note,
+    )
+
+
+def open_store_upkeep(s3: S3Target) -> Upkeep:
+    """Open the bucket of a target, to look after it."""
+    return open_upkeep(
+        s3.place.bucket, endpoint=s3.endpoint, region=s3.region, ca=s3.ca, note=tell_note
     )
 
 

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import click
 
-from bundler.cli.opening import load_target
+from bundler.cli.opening import load_target, open_store, open_store_upkeep
 from bundler.cli.options import json_option, parsed, print_json, target_option
-from bundler.cli.plainly import tell_note
 from bundler.cli.render import Watcher
 from bundler.cli.trust_options import trust_options
 from bundler.errors import CHANGES_PENDING, ConflictError, printable
@@ -23,7 +22,6 @@ from bundler.publish.prune_carry_out import Pruned, prune
 from bundler.publish.prune_plan import PrunePlan, by_folder
 from bundler.publish.prune_survey import PruneSurvey
 from bundler.sizes import count_text, size_text
-from bundler.stores.opening import open_bucket, open_upkeep
 from bundler.stores.upkeep import HeldObject, Upkeep
 from bundler.target import Target
 from bundler.tools.cluster import open_cluster
@@ -87,10 +85,7 @@ def command(
     if only_uploads and named:
         raise click.UsageError("--uploads and --release do not go together")
     target = load_target(target_file)
-    s3 = target.s3
-    upkeep = open_upkeep(
-        s3.place.bucket, endpoint=s3.endpoint, region=s3.region, ca=s3.ca, note=tell_note
-    )
+    upkeep = open_store_upkeep(target.s3)
     rules = Rules(keep=keep, older_than=older_than, named=named)
     with Watcher() as emit:
         survey = _survey(target, upkeep, trust, rules, emit)
@@ -143,13 +138,11 @@ def _show_some(lines: Sequence[str]) -> None:
 
 
 def _survey(target: Target, upkeep: Upkeep, trust: Trust, rules: Rules, emit: Emit) -> PruneSurvey:
-    s3, cluster = target.s3, open_cluster(target.kubernetes)
+    cluster = open_cluster(target.kubernetes)
     return PruneSurvey(
-        store=open_bucket(
-            s3.place.bucket, endpoint=s3.endpoint, region=s3.region, ca=s3.ca, note=tell_note
-        ),
+        store=open_store(target.s3),
         upkeep=upkeep,
-        place=s3.place,
+        place=target.s3.place,
         revisions=cluster.release.revisions,
         remembered=lambda: ClusterMemory(target.kubernetes).read(cluster.get),
         trust=trust,

@@ -211,7 +211,7 @@ def _tell(receipt: Receipt, target: Target, carrying: _Carrying) -> None:
     if receipt.images_read_back and not receipt.done:
         click.echo(f"{receipt.release}: all is there; its images were read back, and are as signed")
     elif not receipt.done:
-        click.echo(f"{receipt.release}: all is there; the receipt that was missing is written")
+        click.echo(f"{receipt.release}: all is there; the record that was missing is written")
     elif receipt.chart is None:
         click.echo(f"{receipt.release}: {' '.join(carrying.only.words)} published; no chart yet")
     else:

@@ -15,6 +15,7 @@ from typing import TypeVar
 import click
 
 from bundler.archive.files import read_given
+from bundler.cli.options import FILE
 from bundler.digest import Digest
 from bundler.errors import MalformedError
 from bundler.publish.destination import PushArchive
@@ -58,7 +59,7 @@ def login_options(command: Callable[..., T]) -> Callable[..., T]:
     for option in (
         click.option(
             "--registry-password-file",
-            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            type=FILE,
             help="Read the registry's password from a file.",
         ),
         click.option(

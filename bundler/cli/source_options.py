@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import click
 
-from bundler.cli.options import FILE
+from bundler.cli.options import FILE, parsed
 from bundler.cli.plainly import tell_note
 from bundler.reference import S3Prefix, endpoint
 from bundler.release_files import ReleaseFiles, ReleaseInBucket
@@ -32,13 +32,6 @@ def path_or_bucket(
             raise click.BadParameter(str(error)) from error
 
     return read
-
-
-def _endpoint(ctx: click.Context, param: click.Parameter, text: str | None) -> str | None:
-    try:
-        return None if text is None else endpoint(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
 
 
 def source_options(argument: str) -> Callable[[Callable[..., T]], Callable[..., T]]:
@@ -90,7 +83,7 @@ _OPTIONS = (
     click.option(
         "--source-endpoint",
         metavar="URL",
-        callback=_endpoint,
+        callback=parsed(endpoint),
         help="S3 server that holds the release, if it is not AWS or what AWS_ENDPOINT_URL_S3 "
         "names.",
     ),

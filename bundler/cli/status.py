@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from bundler.archive.scratch import scratch_directory
-from bundler.cli.opening import load_target
+from bundler.cli.opening import load_target, open_store, open_store_upkeep
 from bundler.cli.options import DIRECTORY, json_option, print_json, target_option
 from bundler.cli.plainly import tell_note
 from bundler.cli.plan import only_option
@@ -31,8 +31,7 @@ from bundler.release_files import ReleaseFiles
 from bundler.sizes import count_text, size_text
 from bundler.stores.base import Registry
 from bundler.stores.login import Login
-from bundler.stores.opening import open_bucket, open_upkeep
-from bundler.target import S3Target, Target
+from bundler.target import Target
 from bundler.tools.cluster import open_cluster
 from bundler.trust import Trust
 
@@ -153,19 +152,14 @@ def _row(subject: Subject, standing: Standing, which: str, detail: str) -> tuple
 
 
 def _places(target: Target, own: Path, login: Login | None) -> Places:
-    s3: S3Target = target.s3
     cluster = open_cluster(target.kubernetes)
 
     def registry() -> Registry:
         return open_target_registry(target.registry, own, login=login, skopeo=False).registry
 
     return Places(
-        store=open_bucket(
-            s3.place.bucket, endpoint=s3.endpoint, region=s3.region, ca=s3.ca, note=tell_note
-        ),
-        upkeep=open_upkeep(
-            s3.place.bucket, endpoint=s3.endpoint, region=s3.region, ca=s3.ca, note=tell_note
-        ),
+        store=open_store(target.s3),
+        upkeep=open_store_upkeep(target.s3),
         registry=registry,
         installed=cluster.installed,
         remembered=lambda: ClusterMemory(target.kubernetes).read(cluster.get),

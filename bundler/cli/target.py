@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
+import os
 from pathlib import Path
 
 import click
@@ -10,6 +10,7 @@ import click
 from bundler.archive.files import atomic_write_bytes
 from bundler.cli.options import NEW_PATH, print_path
 from bundler.errors import ConflictError
+from bundler.target_reader import target_template
 
 
 @click.group()
@@ -21,7 +22,7 @@ def command() -> None:
 @click.argument("file", type=NEW_PATH, default="target.yaml")
 def init(file: Path) -> None:
     """Write a commented target FILE (target.yaml) to fill in."""
-    if file.exists():
+    if os.path.lexists(file):
         raise ConflictError(f"{file}: is there already", hint="give another name")
-    atomic_write_bytes(file, files("bundler").joinpath("target_template.yaml").read_bytes())
+    atomic_write_bytes(file, target_template())
     print_path(file)

@@ -183,7 +183,8 @@ def sign(
 def show(file: Path, before: Path | None, as_json: bool) -> None:
     """Show what a version says, who signed it, and who is missing.
 
-    Ends with 4 where signatures are missing.
+    Ends with 4 where signatures are missing, as far as can be told: those by the keys of the
+    version before count where that one is here.
     """
     standing = read_standing(file, before)
     if as_json:
@@ -191,7 +192,7 @@ def show(file: Path, before: Path | None, as_json: bool) -> None:
     else:
         print_tables([section(standing)])
         tell(standing)
-    if not standing.is_complete:
+    if standing.is_complete is False:
         click.get_current_context().exit(UntrustedError.exit_status)
 
 

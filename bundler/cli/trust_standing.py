@@ -23,8 +23,9 @@ def tell(standing: Standing) -> None:
             f"{root.name}: version {root.version - 1} is not here, so who of its keys signed is "
             "not known: --before FILE"
         )
-    if standing.is_complete:
-        click.echo(f"{root.name}: enough have signed")
+    if standing.is_complete is not False:
+        whom = "enough" if standing.is_complete else "enough of its own keys"
+        click.echo(f"{root.name}: {whom} have signed")
 
 
 def section(standing: Standing) -> Section:

@@ -159,8 +159,9 @@ def _closure(
         release_dir=release_dir,
         allow_expired=allow_expired,
     )
-    for note in report.notes:
-        click.echo(f"note: {note}", err=True)
+    with open_watcher(as_json) as emit:
+        for note in report.notes:
+            emit(Noted(note))
     if as_json:
         print_json(report.to_dict())
         click.get_current_context().exit(0 if report else CheckError.exit_status)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from bundler.archive.files import RandomReader
 from bundler.archive.image_tree import ImageTree, TreeManifest, read_image_tree
-from bundler.archive.oci_walk import OCI_CONFIG
 from bundler.archive.reader import Reader, ReaderSlice
 from bundler.digest import Digest
 from bundler.document import Table
@@ -26,7 +25,7 @@ from bundler.inventory.layers import Layers, add_layer
 from bundler.inventory.package import Package, System, Unread, require_few
 from bundler.jsontext import MAX_INTEGER, read_json
 from bundler.manifest import Blob, Image
-from bundler.oci_manifest import MAX_OCI_MANIFEST_BYTES, OCI_MANIFEST
+from bundler.oci_manifest import MAX_OCI_MANIFEST_BYTES, OCI_CONFIG, OCI_MANIFEST
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

@@ -1,4 +1,4 @@
-"""What lies at a destination, sorted by what publish would have put there. Pure.
+"""What lies at a destination, sorted by what publish would have put there.
 
 A name alone makes a release's own files ours, and only the exact names that publish gives. A
 checkpoint's files have names of anybody's: only a manifest says which of them are ours.
@@ -12,12 +12,19 @@ from dataclasses import dataclass, field
 
 from bundler.added_files import is_added_path
 from bundler.manifest import MANIFEST_NAME, Manifest
+from bundler.publish.layout import (
+    CHECKPOINTS,
+    MARKERS,
+    RECEIPTS,
+    RELEASES,
+    marker_path,
+    pointer_key,
+)
 from bundler.reference import S3Prefix, file_name, model_key
 from bundler.release import is_signature_name
-from bundler.stores.upkeep import HeldObject
+from bundler.stores.upkeep import HeldObject, Upkeep
 from bundler.sums import SUMS_NAME
 
-CHECKPOINTS, RELEASES, MARKERS, RECEIPTS = "checkpoints", "releases", "complete/", "receipts/"
 _ID = re.compile(r"[0-9a-f]{16}")
 _RECEIPT = re.compile(re.escape(RECEIPTS) + r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\.json")
 _MARKER = re.compile(re.escape(MARKERS) + r"([^/]+)\.json")
@@ -82,15 +89,23 @@ class Inventory:
     foreign: Sequence[HeldObject] = ()
 
 
+def find_inventory(upkeep: Upkeep, place: S3Prefix) -> Inventory:
+    """List what lies below a target's place in a bucket."""
+    return take_inventory(
+        place, (item for prefix in prefixes(place) for item in upkeep.objects(prefix))
+    )
+
+
 def take_inventory(place: S3Prefix, objects: Iterable[HeldObject]) -> Inventory:
     """Sort a listing of what lies below a target's place."""
     releases: dict[str, dict[str, HeldObject]] = {}
     checkpoints: dict[tuple[str, str], dict[str, HeldObject]] = {}
     foreign = []
+    pointer = pointer_key(place)
     for item in objects:
+        if item.key == pointer:
+            continue
         match _below(place, item.key).split("/", 3):
-            case ["releases", "current.json"]:
-                continue
             case ["releases", name, *rest] if _is(file_name, name) and _is_own("/".join(rest)):
                 releases.setdefault(name, {})["/".join(rest)] = item
             case ["checkpoints", key, id16, path] if path and _is_checkpoint(key, id16):
@@ -121,7 +136,7 @@ def own_paths(held: Held, manifest: Manifest | None) -> set[str]:
     """Name what publish put there of a release: with a manifest, only its checkpoints' markers."""
     if manifest is None:
         return set(held.objects)
-    markers = {f"{MARKERS}{item.name}.json" for item in manifest.checkpoints}
+    markers = set(map(marker_path, manifest.checkpoints))
     return {path for path in held.objects if path in markers or not is_marker_name(path)}
 
 

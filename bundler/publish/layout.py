@@ -11,6 +11,8 @@ from bundler.manifest import MANIFEST_NAME, Checkpoint, Image, Manifest, Model
 from bundler.reference import S3Prefix
 from bundler.target import ModelTarget, Target
 
+CHECKPOINTS, RELEASES, MARKERS, RECEIPTS = "checkpoints", "releases", "complete/", "receipts/"
+
 
 @dataclass(frozen=True, slots=True)
 class Served:
@@ -43,7 +45,7 @@ class Layout:
 
     def marker(self, checkpoint: Checkpoint) -> str:
         """Give the key of the object that says: this checkpoint is there whole."""
-        return self.release.key("complete", f"{checkpoint.name}.json")
+        return self.release.key(marker_path(checkpoint))
 
 
 def lay_out(manifest: Manifest, target: Target) -> Layout:
@@ -58,14 +60,24 @@ def lay_out(manifest: Manifest, target: Target) -> Layout:
     prefixes: dict[str, S3Prefix] = {}
     for item in sorted(served, key=lambda item: item.model.key):
         checkpoint = manifest.checkpoint(item.model.checkpoint)
-        place = target.s3.place / "checkpoints" / item.model.key / checkpoint.identity.id16
+        place = target.s3.place / CHECKPOINTS / item.model.key / checkpoint.identity.id16
         prefixes.setdefault(checkpoint.name, place)
     return Layout(
         served=served,
         checkpoints=prefixes,
-        release=target.s3.place / "releases" / manifest.release.directory,
-        pointer=target.s3.place.key("releases", "current.json"),
+        release=target.s3.place / RELEASES / manifest.release.directory,
+        pointer=pointer_key(target.s3.place),
     )
+
+
+def pointer_key(place: S3Prefix) -> str:
+    """Give the key of the object that says which release is deployed at a target's place."""
+    return place.key(RELEASES, "current.json")
+
+
+def marker_path(checkpoint: Checkpoint) -> str:
+    """Name the marker that a checkpoint is there whole, below its release's prefix."""
+    return f"{MARKERS}{checkpoint.name}.json"
 
 
 def marker_content(checkpoint: Checkpoint, place: S3Prefix) -> bytes:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 
@@ -13,6 +13,7 @@ from bundler.events import Emit, Noted
 from bundler.manifest import MANIFEST_NAME, Checkpoint, CheckpointFile
 from bundler.publish.layout import Layout, marker_content
 from bundler.publish.plan import Kind, State, Step
+from bundler.publish.together import for_each
 from bundler.reference import S3Prefix
 from bundler.release import MAX_SIGNATURE_BYTES, TrustedRelease
 from bundler.signing.tuf_roots import MAX_ROOT_BYTES, Root, read_root
@@ -46,11 +47,13 @@ def plan_checkpoint(
         count = count_text(len(extra), "object")
         emit(Noted(f"{place}: holds {count} not of the release: {names}"))
 
-    def step(item: tuple[str, CheckpointFile]) -> Step:
+    steps: dict[str, Step] = {}
+
+    def look(item: tuple[str, CheckpointFile]) -> None:
         key, file = item
         state, detail = _state(store, key, file, listed.get(key), emit)
         size = file.size if state is State.TO_DO else 0
-        return Step(
+        steps[key] = Step(
             kind=Kind.CHECKPOINT_FILE,
             name=key,
             state=state,
@@ -59,8 +62,8 @@ def plan_checkpoint(
             group=str(place),
         )
 
-    with ThreadPoolExecutor(_THREADS) as threads:
-        return list(threads.map(step, wanted.items()))
+    for_each(look, wanted.items(), threads=_THREADS, stop=threading.Event())
+    return [steps[key] for key in wanted]
 
 
 def plan_small_objects(

@@ -9,15 +9,8 @@ from typing import TypeVar
 from bundler.errors import BundleError, CheckError, WorldError
 from bundler.events import Emit, Noted, ignore
 from bundler.manifest import Checkpoint
-from bundler.publish.inventory import (
-    MARKERS,
-    RECEIPTS,
-    Held,
-    Inventory,
-    prefixes,
-    take_inventory,
-)
-from bundler.publish.layout import marker_content
+from bundler.publish.inventory import Held, Inventory, find_inventory, prefixes
+from bundler.publish.layout import RECEIPTS, marker_content, marker_path, pointer_key
 from bundler.publish.memory import Remembered, read_pointer
 from bundler.publish.pointer import Pointer
 from bundler.publish.prune import Facts, Rules, make_prune_plan, plan_uploads
@@ -28,11 +21,10 @@ from bundler.reference import S3Prefix
 from bundler.release import TrustedRelease
 from bundler.stores.base import ObjectStore
 from bundler.stores.upkeep import Upkeep
-from bundler.tools.helm_release import Installed
+from bundler.tools.helm_release import GOOD, Installed
 from bundler.trust import Trust
 
 T = TypeVar("T")
-_GOOD = ("deployed", "superseded")
 _PRECISELY = "or name precisely what is to go: --release NAME"
 
 
@@ -69,8 +61,7 @@ class PruneSurvey:
             CheckError: It cannot be told what is in use, or a release is being published.
             BundleError: Something that must be known cannot be found out.
         """
-        objects = (item for prefix in prefixes(self.place) for item in self.upkeep.objects(prefix))
-        inventory = take_inventory(self.place, objects)
+        inventory = find_inventory(self.upkeep, self.place)
         releases = self._releases(inventory)
         remembered = self._remembered()
         facts = Facts(
@@ -88,7 +79,7 @@ class PruneSurvey:
 
     def _remembered(self) -> Remembered:
         """Read what bucket and cluster remember of what was deployed."""
-        bucket = read_pointer(self.store, self.place.key("releases", "current.json"))
+        bucket = read_pointer(self.store, pointer_key(self.place))
         return Remembered(bucket=bucket, cluster=self._ask(self.remembered, None))
 
     def _ask(self, ask: Callable[[], T], otherwise: T) -> T:
@@ -125,9 +116,8 @@ class PruneSurvey:
     def _marked(
         self, held: Held, checkpoint: Checkpoint, places: Iterable[S3Prefix]
     ) -> S3Prefix | None:
-        path = f"{MARKERS}{checkpoint.name}.json"
         expected = {marker_content(checkpoint, place): place for place in places}
-        marker = held.objects.get(path)
+        marker = held.objects.get(marker_path(checkpoint))
         if marker is None or marker.size not in map(len, expected):
             return None
         return expected.get(self.store.get(marker.key, limit=marker.size))
@@ -209,7 +199,7 @@ def used_values(revisions: Iterable[Installed]) -> list[Mapping[str, object]]:
     for revision in revisions:
         if not used:
             used.append(revision.values)
-        if revision.status in _GOOD:
+        if revision.status in GOOD:
             good.append(revision.values)
             if good[-1].get("release") != good[0].get("release"):
                 break

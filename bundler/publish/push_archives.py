@@ -101,10 +101,18 @@ class ArchivePush:
             got = self.push(archive, image.tag)
         finally:
             archive.unlink(missing_ok=True)
-        there = self.registry.manifest(image.tag.name, image.tag.tag)
-        if got != image.digest or there is None or there.digest != image.digest:
+        if got != image.digest:
             raise ContentError(
-                f"{self.host}/{image.tag}: expected {image.digest} at the registry, got {got}"
+                f"{self.host}/{image.tag}: expected {image.digest} to be pushed, got {got}",
+                hint="push without --image-engine skopeo",
+            )
+        there = self.registry.manifest(image.tag.name, image.tag.tag)
+        if there is None or there.digest != image.digest:
+            raise ContentError(
+                f"{self.host}/{image.tag}: expected {image.digest} after the push, the tag names "
+                f"{there.digest if there else 'nothing'}",
+                hint="somebody set the tag meanwhile, or the registry lost what it took: see who "
+                "pushes there, then run again",
             )
         self.emit(Finished(item))
 

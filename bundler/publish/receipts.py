@@ -98,7 +98,7 @@ def _left_out(plan: Plan, *kinds: Kind) -> set[str]:
 def _done(plan: Plan, sent: Mapping[ImageTag, Sent]) -> Iterator[str]:
     images = set(map(str, sent))
     for step in plan.pending:
-        if step.kind is Kind.RECEIPT:  # is this one
+        if step.kind in {Kind.RECEIPT, Kind.POINTER}:  # is this one, and is set after it
             continue
         if step.kind is not Kind.IMAGE or step.name in images:
             yield f"{step.kind} {step.name}"

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 from bundler.digest import Digest
 from bundler.errors import BundleError
-from bundler.manifest import MANIFEST_NAME, Checkpoint, Manifest
+from bundler.manifest import Checkpoint, Manifest
 from bundler.publish.chart import is_pending
-from bundler.publish.inventory import MARKERS, RECEIPTS, Held, Inventory
+from bundler.publish.inventory import Held, Inventory, is_check_name, own_paths, signed_files
 from bundler.publish.layout import Layout
 from bundler.publish.pointer import Pointer
-from bundler.release import is_additive
-from bundler.sums import SUMS_NAME
 from bundler.target import KubernetesTarget
 from bundler.tools.helm_release import Installed
 
@@ -215,15 +213,6 @@ def _mapping(values: Mapping[str, object], key: str) -> Mapping[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-def known_paths(manifests: Iterable[Manifest]) -> dict[str, set[str]]:
-    """Give the paths that the checkpoints of some releases have, by ``<id16>``."""
-    known: dict[str, set[str]] = {}
-    for manifest in manifests:
-        for item in manifest.checkpoints:
-            known.setdefault(item.identity.id16, set()).update(file.path for file in item.files)
-    return known
-
-
 def foreign_objects(
     inventory: Inventory, known: Mapping[str, Manifest], own: Iterable[str]
 ) -> Iterator[Finding]:
@@ -236,19 +225,19 @@ def foreign_objects(
         own: Addresses of the checkpoints of the release that this is about.
     """
     mine = set(own)
-    paths = known_paths(known.values())
+    paths = signed_files(known.values())
     for address, held in inventory.checkpoints.items():
-        expected = paths.get(address.rpartition("/")[2], set())
+        expected = paths.get(address.rpartition("/")[2], {})
         yield from _extra(held, expected, address if address in mine else "")
     for name, held in inventory.releases.items():
         if name in known:
-            expected = {path for path in held.objects if _is_of_release(path, known[name])}
-            yield from _extra(held, expected, "")
+            ours = own_paths(held, known[name])
+            yield from _extra(held, {path for path in ours if not is_check_name(path)}, "")
     for item in inventory.foreign:
         yield _foreign(item.key, item.size, "")
 
 
-def _extra(held: Held, expected: set[str], group: str) -> Iterator[Finding]:
+def _extra(held: Held, expected: Collection[str], group: str) -> Iterator[Finding]:
     for path, item in held.objects.items():
         if path not in expected:
             yield _foreign(item.key, item.size, group)
@@ -264,14 +253,6 @@ def _foreign(key: str, size: int, group: str) -> Finding:
         group=group,
         size=size,
     )
-
-
-def _is_of_release(path: str, manifest: Manifest) -> bool:
-    if path.startswith(MARKERS):
-        return path in {f"{MARKERS}{item.name}.json" for item in manifest.checkpoints}
-    if path.startswith(RECEIPTS):
-        return path.endswith(".json")
-    return path in {MANIFEST_NAME, SUMS_NAME} or is_additive(path, directory=False)
 
 
 def chosen(manifest: Manifest, layout: Layout, names: Iterable[str]) -> list[Checkpoint]:

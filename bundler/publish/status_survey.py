@@ -12,8 +12,8 @@ from bundler.events import Emit, Finished, Started, ignore
 from bundler.manifest import MANIFEST_NAME, Checkpoint, Image, Manifest
 from bundler.publish.ages import age_text
 from bundler.publish.cluster_memory import ClusterMemory
-from bundler.publish.inventory import Inventory, prefixes, take_inventory
-from bundler.publish.layout import Layout, lay_out
+from bundler.publish.inventory import Inventory, find_inventory, prefixes
+from bundler.publish.layout import RELEASES, Layout, lay_out, pointer_key
 from bundler.publish.memory import Remembered, read_pointer
 from bundler.publish.only import EVERYTHING, Only
 from bundler.publish.pointer import Pointer
@@ -33,7 +33,6 @@ from bundler.publish.status_checkpoints import CheckpointLook
 from bundler.publish.status_images import look_at_image
 from bundler.publish.status_small import look_at_small_objects
 from bundler.publish.together import for_each
-from bundler.reference import S3Prefix
 from bundler.release import TrustedRelease
 from bundler.sizes import count_text, size_text
 from bundler.stores.base import ObjectStore, Registry
@@ -71,13 +70,6 @@ class Places:
             return Remembered(bucket=bucket), error
 
 
-def find_inventory(upkeep: Upkeep, place: S3Prefix) -> Inventory:
-    """List what lies below a target's place in a bucket."""
-    return take_inventory(
-        place, (item for prefix in prefixes(place) for item in upkeep.objects(prefix))
-    )
-
-
 def read_current(places: Places, target: Target, trust: Trust) -> TrustedRelease:
     """Verify and read the release that the destination remembers as deployed.
 
@@ -87,7 +79,7 @@ def read_current(places: Places, target: Target, trust: Trust) -> TrustedRelease
         ContentError: Its files are not those that were deployed.
     """
     place = target.s3.place
-    remembered, _ = places.recall(place.key("releases", "current.json"))
+    remembered, _ = places.recall(pointer_key(place))
     deployed = remembered.current
     if deployed is None:
         raise NotFoundError(
@@ -96,7 +88,7 @@ def read_current(places: Places, target: Target, trust: Trust) -> TrustedRelease
     held = find_inventory(places.upkeep, place).releases.get(deployed.release)
     if held is None:
         raise NotFoundError(
-            f"{place / 'releases' / deployed.release}: nothing is there, and it is deployed",
+            f"{place / RELEASES / deployed.release}: nothing is there, and it is deployed",
             hint="publish that release again, or name its directory",
         )
     release = read_published(places.store, held, trust)

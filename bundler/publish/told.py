@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from bundler.digest import Digest
 from bundler.errors import DeniedError, MalformedError, WorldError
-from bundler.publish.inventory import RECEIPTS, is_receipt_name
-from bundler.publish.layout import Layout, pinned_image
+from bundler.publish.inventory import is_receipt_name
+from bundler.publish.layout import RECEIPTS, Layout, pinned_image
 from bundler.publish.plan import Kind, State, Step
 from bundler.receipt import MAX_RECEIPT_BYTES, Receipt, decode_receipt
 from bundler.release import TrustedRelease

@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 # Requests that carry few bytes wait for their answers most of the time.
 _SMALL_AT_ONCE = 16
+# Whole objects come one stream each, and are hashed as they come.
+_READS_AT_ONCE = 4
 _RUN_AGAIN = "run again"
 
 
@@ -191,16 +193,20 @@ class Upload:
 
     def _read_back(self, files: Sequence[FileUpload], *, ours: Set[str]) -> None:
         """Compare whole objects with what was signed; what we sent and is wrong is deleted."""
-        wrong = []
-        for item in files:
+        wrong: dict[str, str] = {}
+
+        def compare(item: FileUpload) -> None:
             difference = first_wrong_part(self.store, item.key, item.file)
             if difference and item.key in ours:
                 self.store.delete(item.key)
                 difference += " (deleted again)"
             if difference:
-                wrong.append(f"{item.key}: holds other bytes than were sent: {difference}")
+                wrong[item.key] = f"{item.key}: holds other bytes than were sent: {difference}"
+
+        self._each(compare, files, _READS_AT_ONCE)
         if wrong:
-            raise ContentError("; ".join(wrong), hint="delete what is left of these, and run again")
+            told = "; ".join(wrong[item.key] for item in files if item.key in wrong)
+            raise ContentError(told, hint="delete what is left of these, and run again")
 
 
 @contextmanager

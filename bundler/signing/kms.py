@@ -27,6 +27,7 @@ from bundler.errors import (
 from bundler.signing.key_uri import KmsKey
 from bundler.signing.keys import PublicKey, read_public_key
 from bundler.stores.aws_errors import (
+    DENIED,
     REFUSALS,
     SHOWN,
     Service,
@@ -46,7 +47,6 @@ _NEW_KEY = "aws kms create-key --key-spec ECC_NIST_P256 --key-usage SIGN_VERIFY 
 _REGION = (
     "AWS_REGION names the region, AWS_ENDPOINT_URL_KMS another server; an ARN has its own region"
 )
-_DENIED = frozenset({"AccessDeniedException", "AccessDenied", "UnauthorizedOperation"})
 _BUSY = frozenset(
     {
         "ThrottlingException",
@@ -180,7 +180,7 @@ def _server(error: BotoCoreError) -> str:
 
 def _refused(error: ClientError, key: KmsKey, permission: str) -> BundleError:
     code, said = code_of(error), message_of(error)
-    if code in _DENIED:
+    if code in DENIED:
         text = f"{key}: access denied by AWS KMS: {denied_action(said) or permission}: {said}"
         hint = f"allow {_GET} and {_SIGN} on this key for whoever runs this"
         return DeniedError(text, hint=hint)

@@ -37,6 +37,8 @@ SHOWN = 300
 _KEYS = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile that AWS_PROFILE names"
 _LOG_IN = "log in again, or renew the credentials"
 _CLOCK = "set this machine's clock; AWS allows some minutes"
+# Error codes by which a service says that we may not.
+DENIED = frozenset({"AccessDeniedException", "AccessDenied", "UnauthorizedOperation"})
 # Error codes by which a service says that it does not take us for who we say we are.
 REFUSALS = {
     "InvalidAccessKeyId": ("the access key is not known there", _KEYS),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import math
 import threading
 import time
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
 _ATTEMPTS = 5
 _CONNECT_SECONDS, _READ_SECONDS = 10, 60
-# How long before its end a login is no longer used.
-_MARGIN_SECONDS = 30 * 60
+# How long before its end a login is replaced, and how long that is left alone where it fails.
+_MARGIN_SECONDS, _PAUSE_SECONDS = 30 * 60, 60
 
 
 def connect(
@@ -77,7 +78,7 @@ class EcrLogins:
         self._clock = clock
         self._lock = threading.Lock()
         self._login: Login | None = None
-        self._until = -math.inf
+        self._renewal = self._end = -math.inf
         self._asked = 0
 
     @property
@@ -90,11 +91,15 @@ class EcrLogins:
         """Give the login, a new one half an hour before the old one ends.
 
         Raises:
-            DeniedError, WorldError: AWS gives none.
+            DeniedError, WorldError: AWS gives none, and the old one has ended.
         """
         with self._lock:
-            if self._login is None or self._clock() >= self._until:
+            if self._login is None or self._clock() >= self._end:
                 return self._ask()
+            if self._clock() >= self._renewal:
+                with contextlib.suppress(WorldError):  # said when the old one ends
+                    return self._ask()
+                self._renewal = self._clock() + _PAUSE_SECONDS
             return self._login
 
     def renew(self) -> Login:
@@ -117,7 +122,7 @@ class EcrLogins:
         if not found:
             raise WorldError(f"{self._place}: Amazon ECR gave no login", hint="run again")
         self._login = self._read(found[0].get("authorizationToken", ""))
-        self._until = self._last_use(found[0].get("expiresAt"))
+        self._set_end(found[0].get("expiresAt"))
         self._asked += 1
         return self._login
 
@@ -130,8 +135,9 @@ class EcrLogins:
             raise WorldError(f"{self._place}: the login that Amazon ECR gave is malformed")
         return Login(user, password)
 
-    def _last_use(self, end: datetime | None) -> float:
-        """Give when to ask again; where clocks disagree, only once the registry refuses it."""
+    def _set_end(self, end: datetime | None) -> None:
+        """Know when to ask again; where clocks disagree, only once the registry refuses it."""
         now = self._clock()
         left = end.timestamp() - now if end is not None else 0
-        return now + max(left - _MARGIN_SECONDS, left / 2) if left > 0 else math.inf
+        self._end = now + left if left > 0 else math.inf
+        self._renewal = now + max(left - _MARGIN_SECONDS, left / 2) if left > 0 else math.inf

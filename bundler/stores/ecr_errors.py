@@ -17,6 +17,7 @@ from bundler.errors import (
     WorldError,
 )
 from bundler.stores.aws_errors import (
+    DENIED,
     REFUSALS,
     Service,
     code_of,
@@ -36,7 +37,6 @@ _NOT_THERE = frozenset(
         "RepositoryPolicyNotFoundException",
     }
 )
-_DENIED = frozenset({"AccessDeniedException", "AccessDenied", "UnauthorizedOperation"})
 _MALFORMED = frozenset(
     {
         "InvalidParameterException",
@@ -110,7 +110,7 @@ def _refused(error: ClientError, place: Place) -> BundleError:
         return NotFoundError(f"{place}: not there ({code})")
     if code == "RepositoryAlreadyExistsException":
         return ConflictError(f"{place}: the repository is there already")
-    if code in _DENIED:
+    if code in DENIED:
         return _denied(said, place)
     if code in REFUSALS:
         reason, hint = REFUSALS[code]

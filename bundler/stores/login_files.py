@@ -192,16 +192,22 @@ def _from_file(path: Path, content: bytes, host: str, run: Run) -> _Entry | None
 
 
 def _from_config(config: Mapping[str, object], host: str, run: Run) -> _Entry | None:
-    """Find the login of a host in what a file holds; ValueError where that is malformed."""
-    logins, helpers = _table(config, "auths"), _table(config, "credHelpers")
+    """Find the login of a host in what a file holds; ValueError where that is malformed.
+
+    Docker and skopeo both ask the registry's own helper first. Of the store for all registries
+    skopeo knows nothing, and docker no longer looks at what is written once there is one; what
+    ``skopeo login`` wrote is the newer word, and is taken first here.
+    """
+    registry = host.partition("/")[0]
+    logins, helper = _table(config, "auths"), _table(config, "credHelpers").get(registry)
+    if helper and (entry := _ask_helper(helper, registry, run)) is not None:
+        return entry
     for scope in _scopes(host):
         for name in logins:
             if _registry_of(name) == scope and (login := _from_entry(name, _table(logins, name))):
                 return _Entry(login)
-        if helpers.get(scope):
-            return _ask_helper(helpers[scope], scope, run)
     store = config.get("credsStore")
-    return _ask_helper(store, host.partition("/")[0], run) if store else None
+    return _ask_helper(store, registry, run) if store else None
 
 
 def _table(holder: Mapping[str, object], key: str) -> dict[str, object]:

@@ -14,7 +14,7 @@ import re
 import ssl
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import requests
 from oras import provider
@@ -23,11 +23,11 @@ from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
 from bundler.errors import DeniedError, WorldError, printable
-from bundler.source import LOGIN_HINT
 from bundler.stores.login import Credential, IdentityToken, Login
+from bundler.stores.login_origins import LEAVE_OUT, LoginOrigins
 from bundler.stores.tunnel import no_tunnel
 
-_MAX_TOKEN_BYTES = 1 << 20
+_MAX_BYTES = 1 << 20  # of a token, and of what a redirect says
 _TIMEOUT = (10.0, 60.0)  # seconds to connect, and between two reads
 _RETRY = Retry(
     total=3,
@@ -41,7 +41,6 @@ _RETRY = Retry(
 )
 _FIELD = re.compile(r'(\w+)="([^"]*)"')
 _UNAUTHORIZED, _FORBIDDEN = 401, 403
-LEAVE_OUT = "or write `attached: false`, to leave out what is attached to the image"
 # oras has its own handler, which would write to standard error; we raise what went wrong.
 logging.getLogger("oras.logger").setLevel(logging.CRITICAL)
 # As oras wraps it, it sleeps for two minutes over a registry that cannot be reached.
@@ -72,7 +71,7 @@ class OrasClient:
         self._host = host
         self._path = path
         self._login = login
-        self._token_host = token_host
+        self._origins = LoginOrigins(host, token_host)
         self._context = context
         self._schemes = ["https"] if context else ["https", "http"]
         self._answers: list[requests.Response] = []
@@ -104,7 +103,7 @@ class OrasClient:
             answer = self._first_scheme(path, headers, place)
             if answer.status_code in {_UNAUTHORIZED, _FORBIDDEN}:
                 answer.close()
-                raise self._denied(place, answer.status_code)
+                raise self._denied(place, answer)
             with answer:
                 yield answer
 
@@ -138,8 +137,8 @@ class OrasClient:
             answer = _do_request(self._client, url, "GET", headers=dict(headers), stream=True)
         except requests.exceptions.RequestException:
             raise
-        except ValueError as error:  # all that oras says when it got no token
-            raise self._denied(place, _UNAUTHORIZED) from error
+        except (ValueError, AttributeError) as error:  # all that oras says when it got no token
+            raise self._denied(place, self._answers[-1]) from error
         return answer
 
     def _logged_in(self, answer: requests.Response, place: str) -> provider.Registry:
@@ -151,10 +150,10 @@ class OrasClient:
         fields = dict(_FIELD.findall(challenge))
         realm = fields.get("realm", "")
         if scheme != "bearer" or not realm:
-            raise self._denied(place, answer.status_code)
+            raise self._denied(place, answer)
         if self._context is not None and not realm.startswith("https://"):
             raise DeniedError(f"{place}: sends us for a token to {printable(realm)[:200]}")
-        if self._login and not self._may_have_login(realm, answer.request.url or ""):
+        if self._login and not self._origins.may_have_login(realm):
             self._withheld = realm
         login = None if self._withheld else self._login
         client = self._open("token", login if isinstance(login, Login) else None)
@@ -177,23 +176,15 @@ class OrasClient:
             body = answer.json() if answer.ok else {}
             found = body.get("access_token") if isinstance(body, dict) else None
             if not isinstance(found, str):
-                raise self._denied(place, answer.status_code)
+                raise self._denied(place, answer)
             return found
-
-    def _may_have_login(self, realm: str, asked: str) -> bool:
-        """Tell whether a token server is the registry itself, or one that is known to be its."""
-        scheme, host = origin(realm)
-        if (scheme, host) == origin(asked):
-            return True
-        # As registry.gitlab.com sends everybody to gitlab.com.
-        above = "." in host and self._host.endswith(f".{host}")
-        return scheme == "https" and (host == self._token_host or above)
 
     def _open(self, backend: str, login: Login | None) -> provider.Registry:
         insecure = self._context is None
         client = provider.Registry(tls_verify=not insecure, auth_backend=backend)
-        client.session.mount("https://", _Adapter(self._context))
-        client.session.mount("http://", _Adapter(None) if insecure else _NoAdapter())
+        adapter = _Adapter(self._context, self._origins)
+        client.session.mount("https://", adapter)
+        client.session.mount("http://", adapter if insecure else _NoAdapter())
         client.session.headers["Accept-Encoding"] = "identity"
         client.session.hooks["response"].append(self._keep)
         client.session.auth = _unchanged  # otherwise logins of ~/.netrc take the place of tokens
@@ -201,32 +192,25 @@ class OrasClient:
             client.auth.set_basic_auth(login.user, login.password)
         return client
 
-    def _keep(self, answer: requests.Response, **_: object) -> None:
-        """Remember what is to be closed: oras forgets answers that it asks again after."""
-        self._answers.append(answer)
+    def _keep(self, answer: requests.Response, *, stream: bool = False, **_: object) -> None:
+        """Remember what is to be closed, and let oras hear no challenge but the registry's own.
 
-    def _denied(self, place: str, status: int) -> DeniedError:
+        It answers any, of wherever we were sent, and forgets the answers that it asks again after.
+        """
+        if stream:  # what a token server says has been read
+            self._answers.append(answer)
+        if not self._origins.is_own(answer.url):
+            answer.headers.pop("WWW-Authenticate", None)
+
+    def _denied(self, place: str, answer: requests.Response) -> DeniedError:
         if self._withheld:
-            return DeniedError(
-                f"{place}: the registry sends us for a token to "
-                f"{printable(self._withheld)[:200]}, which is not given the login of {self._host}",
-                hint=LEAVE_OUT.removeprefix("or "),
-            )
-        whom = "the login that we have" if self._login else "anybody without a login"
-        return DeniedError(
-            f"{place}: the registry refused {whom} ({status})",
-            hint=f"{LOGIN_HINT}; {LEAVE_OUT}",
-        )
+            return self._origins.withheld(place, self._withheld)
+        known = self._login is not None
+        return self._origins.denied(place, answer.url, answer.status_code, known=known)
 
 
 def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
-
-
-def origin(url: str) -> tuple[str, str]:
-    """Give the scheme, host and port of a URL."""
-    parts = urlsplit(url)
-    return parts.scheme, parts.netloc
 
 
 @contextlib.contextmanager
@@ -254,8 +238,9 @@ def _told(place: str) -> Iterator[None]:
 class _Adapter(HTTPAdapter):
     """Sets timeouts, limits and what is trusted, all of which oras leaves out."""
 
-    def __init__(self, context: ssl.SSLContext | None) -> None:
+    def __init__(self, context: ssl.SSLContext | None, origins: LoginOrigins) -> None:
         self._context = context or _trusting()
+        self._origins = origins
         super().__init__(max_retries=_RETRY)
 
     def init_poolmanager(self, *args: Any, **more: Any) -> None:  # noqa: ANN401 (as requests has it)
@@ -278,13 +263,15 @@ class _Adapter(HTTPAdapter):
         cert: str | tuple[str, str] | None = None,
         proxies: dict[str, str] | None = None,
     ) -> requests.Response:
-        """Send one request; the answer to one for a token is limited."""
+        """Send one request; a token, and what a redirect says, is read up to a limit."""
+        if not self._origins.may_have_login(request.url or ""):
+            request.headers.pop("Authorization", None)
         answer = super().send(request, stream, timeout or _TIMEOUT, verify, cert, proxies)
-        if not stream:
-            content = answer.raw.read(_MAX_TOKEN_BYTES + 1, decode_content=True)
+        if not stream or answer.is_redirect:
+            content = answer.raw.read(_MAX_BYTES + 1, decode_content=True)
             answer.close()
-            if len(content) > _MAX_TOKEN_BYTES:
-                raise requests.exceptions.InvalidHeader("a token of over 1 MiB")
+            if len(content) > _MAX_BYTES:
+                raise requests.exceptions.InvalidHeader("a token or redirect of over 1 MiB")
             answer.raw = io.BytesIO(content)
         return answer
 

@@ -14,7 +14,8 @@ from bundler.errors import ContentError, MalformedError, NotFoundError, WorldErr
 from bundler.jsontext import read_json
 from bundler.oci_manifest import ACCEPTED, MAX_OCI_MANIFEST_BYTES
 from bundler.stores.base import StoredManifest
-from bundler.stores.oras_client import LEAVE_OUT, OrasClient, origin
+from bundler.stores.login_origins import LEAVE_OUT, origin
+from bundler.stores.oras_client import OrasClient
 
 _MAX_PAGES, _MAX_REFERRERS = 20, 1000
 _READ_BYTES = 1 << 20
@@ -102,7 +103,8 @@ class Repository:
         if link is None:
             return None
         url: str = urljoin(answer.url, link[1])
-        if origin(url) != origin(answer.url):
+        asked = answer.history[0].url if answer.history else answer.url
+        if origin(url) != origin(asked):
             raise MalformedError(f"{place}: the next page is at another host: {printable(url)}")
         return url
 

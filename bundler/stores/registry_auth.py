@@ -179,18 +179,19 @@ class Authorization:
         self, challenge: Challenge, scopes: Scopes, place: str, token: _Token, tries: Tries
     ) -> tuple[str, float]:
         """Get a token; with a newer credential where the first is refused."""
-        realm = self._realm(challenge, place, known=token.credential is not None)
         service = challenge.parameters.get("service", "")
-        who = f"the token server {Origin.of(realm)}"
 
         def ask() -> Answer:
+            realm = self._realm(challenge, place, known=token.credential is not None)
             request = token_request(realm, service, scopes, token.credential)
+            who = _token_server(realm)
             return persist(partial(once, self._http, request, place), tries, place=place, who=who)
 
         answer = ask()
         if answer.status in _REFUSALS and self._newer(token.credential):
             token.credential = self._logins.current()
             answer = ask()
+        who = _token_server(answer.url)
         if answer.status in _REFUSALS:
             raise self.denied(answer, place, who=who)
         if not answer.fine:
@@ -219,6 +220,10 @@ class Authorization:
                 else f"registry.tokenServer: {origin}, if you know it to be the registry's own",
             )
         return realm
+
+
+def _token_server(url: str) -> str:
+    return f"the token server {Origin.of(url)}"
 
 
 def _asked(answer: Answer) -> list[Challenge]:

@@ -13,6 +13,7 @@ from bundler.stores.registry_errors import (
     FORBIDDEN,
     UNAUTHORIZED,
     asks_who_we_are,
+    denied_elsewhere,
     server,
     unexpected,
 )
@@ -24,6 +25,8 @@ from bundler.stores.retry import Patience, Tries
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 5
+# What is worth waiting for an operation that can be done without.
+_FEW, _BRIEF_SECONDS = 3, 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +60,20 @@ class Client:
         """Begin an operation: all its requests share what this gives."""
         return Tries(self._patience)
 
+    def begin_briefly(self) -> Tries:
+        """Begin an operation that can be done without."""
+        patience = self._patience
+        tries, budget = min(_FEW, patience.tries), min(_BRIEF_SECONDS, patience.budget)
+        return Tries(replace(patience, tries=tries, budget=budget))
+
     def ask(
-        self, request: Request, purpose: Purpose, tries: Tries, *, fine: Collection[int]
+        self,
+        request: Request,
+        purpose: Purpose,
+        tries: Tries,
+        *,
+        fine: Collection[int],
+        few: int | None = None,
     ) -> Answer:
         """Send a small request and get an answer, whatever it takes.
 
@@ -67,6 +82,7 @@ class Client:
             purpose: What it is about.
             tries: Those of the operation that it is part of.
             fine: The statuses to give back.
+            few: The most attempts at this request, where they are fewer than the operation has.
 
         Raises:
             DeniedError: The registry refuses us.
@@ -76,7 +92,7 @@ class Client:
         while True:
             send = partial(self.send, request, purpose, tries)
             who = server(purpose.place, request.url)
-            answer = persist(send, tries, place=purpose.place, who=who)
+            answer = persist(send, tries, place=purpose.place, who=who, few=few)
             if self.wants_login(answer, purpose, refused):
                 refused += answer.login is not None
             elif answer.status in _REDIRECTS and request.method in {"GET", "HEAD"}:
@@ -120,6 +136,8 @@ class Client:
     def refusal(self, answer: Answer, purpose: Purpose) -> BundleError:
         """Give the error that an answer stands for."""
         if answer.status in {UNAUTHORIZED, FORBIDDEN}:
+            if Origin.of(answer.url) != self._own:
+                return denied_elsewhere(purpose.place, answer)
             return self._authorization.denied(answer, purpose.place)
         return unexpected(purpose.place, answer)
 

@@ -104,6 +104,16 @@ def denied(
     )
 
 
+def denied_elsewhere(place: str, answer: Answer) -> DeniedError:
+    """Say that we are refused where the registry sent us, and where our login does not go."""
+    return DeniedError(
+        f"{place}: the registry sends us on to {Origin.of(answer.url)}, which refuses us "
+        f"({answer.status} {said(answer).text}); no login of ours goes there",
+        hint="if that is the registry itself, the proxy before it must pass on Host with its port, "
+        "and X-Forwarded-Proto; else ask the operator of the registry",
+    )
+
+
 def unexpected(
     place: str, answer: Answer, *, tried: int = 1, who: str | None = None
 ) -> BundleError:

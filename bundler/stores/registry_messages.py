@@ -22,12 +22,14 @@ class InterruptedTransferError(Exception):
     Attributes:
         unreached: Whether the server had not even taken the connection.
         stranger: Whether it has never answered anything before, too.
+        away: Whether it has: it may just be started again, which takes its time.
     """
 
     def __init__(self, reason: str, *, unreached: bool = False, stranger: bool = False) -> None:
         super().__init__(reason)
         self.unreached = unreached
         self.stranger = stranger
+        self.away = unreached and not stranger
 
 
 class NoWayError(Exception):

@@ -36,6 +36,9 @@ _LOST = frozenset({"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID", "RANGE_INVALID"
 _OCTETS = {"Content-Type": "application/octet-stream"}
 _MOST_WHOLE = 2
 _WHATEVER = range(200, 500)
+_KEPT_TRIES = 3  # for a fresh session, where one will not say how far it came
+# As fast as a blob may be sent again: for so long it is better to wait for one that was sent.
+_BYTES_PER_SECOND = 100 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +111,13 @@ class BlobUpload:
             return True
         if self._client.wants_login(answer, self._purpose, self._refused_logins):
             self._refused_logins += answer.login is not None
-            return self._recovered("our login was no longer good")
+            return self._recovered("our login was no longer good", done=False)
         if answer.status in BUSY:
             after = answer.headers.get("Retry-After")
             return self._recovered(f"it answered {in_words(answer)}", retry_after=after)
+        done = answer.status == NOT_FOUND and self._sent == self._blob.size
+        if done and self._is_there_by_and_by():
+            return True
         self._begin_again(answer)
         return False
 
@@ -174,15 +180,23 @@ class BlobUpload:
             self._sent = sent
 
     def _recovered(
-        self, reason: str, cause: Exception | None = None, *, retry_after: str | None = None
+        self,
+        reason: str,
+        cause: InterruptedTransferError | None = None,
+        *,
+        retry_after: str | None = None,
+        done: bool = True,
     ) -> bool:
-        """Wait, and find out where we are; True when the blob is there after all."""
-        hope = self._tries.again(retry_after)
-        if self._sent == self._blob.size and self._is_there():
+        """Wait, and find out where we are; True when it was ``done`` after all."""
+        hope = self._tries.again(retry_after, counted=cause is None or not cause.away)
+        done = done and self._sent == self._blob.size
+        if done and self._is_there():
             return True
         if not hope:
             raise broken(self._purpose.place, reason, tried=self._tries.failed) from cause
         self._session = self._resumed()
+        if done and self._session is None and self._is_there_by_and_by():
+            return True
         start = self._session.start if self._session else 0
         if self._tries.reached(start, self._blob.size):
             self._refused_logins = 0
@@ -195,16 +209,17 @@ class BlobUpload:
         if session is None or not self._sent:
             return None
         request = Request(method="GET", url=session.url)
+        few = max(1, self._tries.patience.tries - self._tries.counted - _KEPT_TRIES)
         try:
-            answer = self._client.ask(request, self._purpose, self._tries, fine=_WHATEVER)
+            answer = self._client.ask(request, self._purpose, self._tries, fine=_WHATEVER, few=few)
         except WorldError:  # what it is about a fresh session will tell
             return None
         found = _RANGE.fullmatch(answer.headers.get("Range", ""))
         if answer.status != _NO_CONTENT or found is None:
             return None
         offset = int(found[1]) + 1
-        # 0-0 is said of no byte, too. What does not advance is old, but where only the end is due.
-        least = min(session.start + 1, self._blob.size)
+        # 0-0 is said of no byte, too. What goes back is old, and where what stays is, 416 says so.
+        least = min(session.start or 1, self._blob.size)
         if offset == 1 or not least <= offset <= self._sent:
             return None
         return replace(session, url=self._location(answer, session.url), start=offset)
@@ -235,6 +250,18 @@ class BlobUpload:
                 f"digest: {printable(announced)[:80]}",
                 hint="the registry, or a proxy before it, answers wrongly: ask its operator",
             )
+
+    def _is_there_by_and_by(self) -> bool:
+        """Look for a blob that was sent whole and may still be being put away.
+
+        That is waited for as long as sending it again takes, and for half of our time at most.
+        """
+        seconds = min(self._blob.size // _BYTES_PER_SECOND, self._tries.patience.budget / 2)
+        end = self._tries.spent + seconds
+        while not self._is_there():
+            if self._tries.spent >= end or not self._tries.again(counted=False):
+                return False
+        return True
 
     def _is_there(self) -> bool:
         url, digest = self._blobs_url, self._blob.digest

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import random
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -70,11 +69,13 @@ class Tries:
     Attributes:
         patience: What they are held to.
         failed: How many have failed since there was progress.
+        counted: How many of these are limited in number.
         spent: Seconds that went by since then, but for those in which bytes flowed.
     """
 
     patience: Patience
     failed: int = 0
+    counted: int = 0
     spent: float = 0.0
     _best: int = field(default=0, init=False)
     _since: float = field(init=False)
@@ -94,8 +95,8 @@ class Tries:
 
         Args:
             retry_after: What the server said of it, as in its header.
-            most: The most attempts, where they are fewer than usual.
-            counted: Whether attempts are limited in number, and not by time alone.
+            most: The most attempts that are limited in number, where they are fewer than usual.
+            counted: Whether this one is limited in number, and not by time alone.
             news: Told, before a wait that makes it some seconds, how many seconds are left.
 
         Returns:
@@ -103,12 +104,13 @@ class Tries:
             wants.
         """
         self.failed += 1
+        self.counted += counted
         now = self.patience.clock()
         self.spent, self._since = self.spent + now - self._since, now
         asked = seconds_asked(retry_after, self.patience.now())
-        patience = self.patience if counted else replace(self.patience, tries=sys.maxsize)
-        wait = next_wait(patience, self.failed, self.spent, asked)
-        if wait is None or (most is not None and self.failed >= most):
+        wait = next_wait(self.patience, self.failed, self.spent, asked)
+        limit = self.patience.tries if most is None else min(most, self.patience.tries)
+        if wait is None or (counted and self.counted >= limit):
             return False
         if news is not None and self.spent + wait >= _NEWS_SECONDS:
             news(self.patience.budget - self.spent)
@@ -133,7 +135,8 @@ class Tries:
         """
         if at - self._best < max(1, min(_PROGRESS, end - self._best)):
             return False
-        self.failed, self.spent, self._best = 0, 0.0, at
+        self.failed = self.counted = 0
+        self.spent, self._best = 0.0, at
         return True
 
 
@@ -149,13 +152,11 @@ def next_wait(
         asked: Seconds that the server wants us to stay away; we add to them.
 
     Returns:
-        Seconds; None to give up.
+        Seconds; None where that is more than is left.
 
     Source:
         Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015: full jitter.
     """
-    if failed >= patience.tries:
-        return None
     window = min(patience.longest, patience.base * 2.0 ** min(failed - 1, _MOST_DOUBLINGS))
     wait = (asked or 0.0) + patience.draw() * window
     return wait if spent + wait <= patience.budget else None
@@ -175,7 +176,7 @@ def seconds_asked(retry_after: str | None, now: datetime) -> float | None:
         return float(text) if len(text) <= _MAX_DIGITS else math.inf
     try:
         date = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter of a year or a zone beyond all calendars
         return None
     if date.tzinfo is None:  # "-0000": UTC, of a clock that knows no zone
         date = date.replace(tzinfo=UTC)

@@ -24,6 +24,7 @@ from bundler.stores.base import Advance, Incoming, Note, Pieces, StoredObject, u
 from bundler.stores.judgement import Sameness, judge, read_back
 from bundler.stores.retry import Patience, Timeouts, Tries
 from bundler.stores.s3_body import Body
+from bundler.stores.s3_connection import be_patient
 from bundler.stores.s3_errors import NO_SUCH_KEY, LostError, Place, ending, explain, told
 from bundler.stores.s3_retry import Retries
 from bundler.stores.s3_small import Small, Standing
@@ -90,6 +91,7 @@ def connect(
             f"{server}: this S3 endpoint is given with a login in it, expected https://HOST[:PORT]",
             hint="credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile",
         )
+    be_patient(client)
     Retries(patience or Patience(), note).watch(client)
     client.meta.events.register(
         "after-call.s3.GetObject", partial(_limit_reads, server, timeouts.answer)
@@ -181,10 +183,7 @@ class S3Store:
         parts = [Digest.of(content)]
         if self._holds(key, len(content), parts):
             return False
-        if self._put_new(key, content, parts[0]):
-            return True
-        self._require(key, len(content), parts)
-        return False
+        return self._put_new(key, content, len(content), parts[0])
 
     def replace(self, key: str, content: bytes) -> None:
         """Store a small object whatever is there: only for pointers such as ``current``."""
@@ -213,10 +212,8 @@ class S3Store:
     ) -> bool:
         span, digest = part
         body = Body(pieces, span.length, advance, Tries(self._patience))
-        if self._put_new(key, body.as_stream() if span.length else b"", digest):
-            return True
-        self._require(key, span.length, [digest])
-        return False
+        content = body.as_stream() if span.length else b""
+        return self._put_new(key, content, span.length, digest)
 
     def checks_content(self, prefix: str) -> bool:
         """Say whether this store refuses bytes that differ from their checksum."""
@@ -240,13 +237,14 @@ class S3Store:
             raise NotFoundError(f"{self._place(key)}: no such object")
         return found
 
-    def _put_new(self, key: str, content: bytes | IO[bytes], digest: Digest) -> bool:
-        """Store in one request; False where something is there."""
+    def _put_new(self, key: str, content: bytes | IO[bytes], size: int, digest: Digest) -> bool:
+        """Store in one request; False where somebody else stored the same meanwhile."""
         try:
             with told(self._place(key, f"part 1 of 1, expected {digest}")):
                 self._writer.put_new(self._place(key), content, digest)
-        except LostError:
-            return False
+        except LostError as error:
+            self._require(key, size, [digest])
+            return error.may_be_ours
         return True
 
     def _holds(self, key: str, size: int, parts: Sequence[Digest]) -> bool:

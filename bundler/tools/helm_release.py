@@ -14,7 +14,8 @@ from bundler.tools.kubernetes_errors import explained
 _NOT_FOUND = "not found"
 # Of a helm that hangs; the chart has no hooks, and we wait for pods ourselves.
 _TIMEOUT_SECONDS = 600.0
-_GOOD = ("deployed", "superseded")
+# Of a revision that was deployed once.
+GOOD = ("deployed", "superseded")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,15 +63,13 @@ class HelmRelease:
             status=str(newest.get("status")),
             chart=str(newest.get("chart")),
             values=self._values(),
-            last_good=max(
-                (_revision(r) for r in history if r.get("status") in _GOOD), default=None
-            ),
+            last_good=max((_revision(r) for r in history if r.get("status") in GOOD), default=None),
         )
 
     def revisions(self) -> Iterator[Installed]:
         """Give what Helm still keeps of each revision, the newest first; values are read lazily."""
         history = self._history()
-        good = max((_revision(r) for r in history if r.get("status") in _GOOD), default=None)
+        good = max((_revision(r) for r in history if r.get("status") in GOOD), default=None)
         for entry in reversed(history):
             yield Installed(
                 revision=_revision(entry),

@@ -11,22 +11,20 @@ from bundler.errors import ContentError, MalformedError, printable
 from bundler.jsontext import read_json
 from bundler.oci_manifest import (
     DOCKER_INDEX,
+    DOCKER_TYPES,
     MAX_OCI_MANIFEST_BYTES,
+    OCI_CONFIG,
     OCI_INDEX,
+    UNKNOWN,
     Tree,
     read_tree,
 )
 from bundler.source import Platform, Resolved
 
-_DOCKER = "application/vnd.docker."
 # Signed manifests of this kind have a digest that is not the one of their bytes.
 _DOCKER_V1 = b"application/vnd.docker.distribution.manifest.v1"
-_CONFIGS = (
-    "application/vnd.oci.image.config.v1+json",
-    "application/vnd.docker.container.image.v1+json",
-)
+_CONFIGS = (OCI_CONFIG, "application/vnd.docker.container.image.v1+json")
 _INDEXES = (OCI_INDEX, DOCKER_INDEX)
-_UNKNOWN = "unknown"
 _ALL_HINT = "`platform: all` takes the whole index"
 
 
@@ -74,7 +72,7 @@ def resolve(image: ImageReader, platform: Platform | None) -> Resolved:
 
 def is_docker_typed(content: bytes) -> bool:
     """Tell whether a manifest or index has media types of Docker's."""
-    return _DOCKER.encode() in content
+    return DOCKER_TYPES.encode() in content
 
 
 def choose(index: Table, platform: Platform) -> Digest:
@@ -159,7 +157,7 @@ def _platform_of(entry: Table) -> Platform | None:
         return None
     known = _platform_in(entry.table("platform"))
     # Some builders put attestations beside the images, and say that they run nowhere.
-    return None if _UNKNOWN in {known.system, known.machine} else known
+    return None if UNKNOWN in {known.system, known.machine} else known
 
 
 def _platform_in(table: Table) -> Platform:

@@ -12,9 +12,8 @@ from typing import IO, BinaryIO, Protocol
 from bundler.digest import Digest
 from bundler.errors import ContentError, MalformedError, NotFoundError, printable
 from bundler.foreign_tar import ForeignMember, list_members
-from bundler.oci_manifest import MAX_OCI_MANIFEST_BYTES
+from bundler.oci_manifest import INDEX_FILE, MAX_OCI_MANIFEST_BYTES
 
-INDEX = "index.json"
 # What `docker save` writes in place of it; since Docker 25 it writes both.
 _DOCKER_INDEX = "manifest.json"
 _MAX_MEMBERS = 100_000
@@ -78,9 +77,9 @@ class Archive:
         Raises:
             MalformedError: It is a docker-archive, and nothing else too.
         """
-        if INDEX not in self._members and _DOCKER_INDEX in self._members:
+        if INDEX_FILE not in self._members and _DOCKER_INDEX in self._members:
             raise MalformedError(
-                f"{self._name}: this is a docker-archive: it has {_DOCKER_INDEX}, no {INDEX}",
+                f"{self._name}: this is a docker-archive: it has {_DOCKER_INDEX}, no {INDEX_FILE}",
                 hint="write docker-archive:PATH[:NAME:TAG] as its source",
             )
 

@@ -12,13 +12,17 @@ from bundler.digest import Digest
 from bundler.document import Table
 from bundler.errors import ContentError, MalformedError, NotFoundError, WorldError, printable
 from bundler.jsontext import read_json
-from bundler.oci_manifest import MAX_OCI_MANIFEST_BYTES
+from bundler.oci_manifest import (
+    INDEX_FILE,
+    LAYOUT_VERSION,
+    MAX_OCI_MANIFEST_BYTES,
+    REF_NAME,
+    VERSION_FILE,
+)
 from bundler.source import ArchiveSource, LayoutSource
 from bundler.tools.image_index import ImageReader
-from bundler.tools.layout_files import INDEX, Archive, Folder, LayoutFiles, blob_path, present
+from bundler.tools.layout_files import Archive, Folder, LayoutFiles, blob_path, present
 
-_VERSION = "oci-layout"
-_REF_NAME = "org.opencontainers.image.ref.name"
 # Shown in a hint.
 _MAX_NAMES = 5
 NAME = "image"
@@ -58,18 +62,20 @@ class LocalLayout:
             "mediaType": own.text("mediaType", f"application/vnd.oci.image.{kind}.v1+json"),
             "digest": str(taken),
             "size": len(content),
-            "annotations": {_REF_NAME: NAME},
+            "annotations": {REF_NAME: NAME},
         }
         index = {"schemaVersion": 2, "manifests": [descriptor]}
         with self._told("unpack"):
             directory.mkdir()
             self._files.lend(blobs, directory)
-            (directory / _VERSION).write_text('{"imageLayoutVersion": "1.0.0"}')
-            (directory / INDEX).write_text(json.dumps(index))
+            (directory / VERSION_FILE).write_text(
+                json.dumps({"imageLayoutVersion": LAYOUT_VERSION})
+            )
+            (directory / INDEX_FILE).write_text(json.dumps(index))
 
     def _find(self) -> Digest:
-        index = self._table(INDEX)
-        self._table(_VERSION).choice("imageLayoutVersion", ("1.0.0",))
+        index = self._table(INDEX_FILE)
+        self._table(VERSION_FILE).choice("imageLayoutVersion", (LAYOUT_VERSION,))
         found = self._named(index.tables("manifests"))
         if not found:
             wanted = f"an image named {self._tag!r}" if self._tag else "an image"
@@ -107,7 +113,7 @@ class LocalLayout:
         content = self._read(blob_path(digest))
         got = Digest.of(content)
         if got != digest:
-            what = f"a manifest that {INDEX} names," if digest == self._top else "the blob"
+            what = f"a manifest that {INDEX_FILE} names," if digest == self._top else "the blob"
             raise ContentError(
                 f"{printable(self._name)}: expected {what} {digest}, got {got}",
                 hint="the layout is damaged; copy it again",
@@ -182,7 +188,7 @@ def _missing(source: LayoutSource | ArchiveSource, expected: str) -> NotFoundErr
 
 
 def _name(descriptor: Table) -> str:
-    return descriptor.table("annotations").text(_REF_NAME, "")
+    return descriptor.table("annotations").text(REF_NAME, "")
 
 
 def _names(descriptors: Sequence[Table]) -> str:

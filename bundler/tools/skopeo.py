@@ -47,17 +47,12 @@ _PUSH_LOGIN_HINT = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skopeo:
-    """The ``skopeo`` program.
+    """The ``skopeo`` program; it looks by itself for logins and authorities of sources.
 
     Attributes:
-        authfile: Credentials for sources, in the form of containers-auth.json(5); None for the
-            places where skopeo looks by itself.
-        cert_dir: Directory with the ``ca.crt`` of the sources' registries; None as above.
         run: How programs are started.
     """
 
-    authfile: Path | None = None
-    cert_dir: Path | None = None
     run: Run = run
 
     def require(self) -> None:
@@ -148,8 +143,9 @@ class Skopeo:
             archive: An OCI archive with one image.
             destination: ``HOST[:PORT]/REPOSITORY:TAG``.
             plain_http: Speak to the registry without verified TLS.
-            authfile: As the attribute, but for the destination.
-            cert_dir: As the attribute, but for the destination.
+            authfile: Credentials, in the form of containers-auth.json(5); None for the places
+                where skopeo looks by itself.
+            cert_dir: Directory with the ``ca.crt`` of the registry; None as above.
             scratch: Directory where skopeo unpacks the archive; it holds nothing afterwards.
 
         Returns:
@@ -159,7 +155,9 @@ class Skopeo:
             DeniedError: The registry knows us not, or does not let us.
             WorldError: It cannot be reached or fails, or the disk is full.
         """
-        flags = [_KEEP_DIGESTS, *_flags("dest-", authfile, cert_dir, plain_http)]
+        flags = [_KEEP_DIGESTS, *_flags("dest-", plain_http)]
+        flags += [f"--dest-authfile={authfile}"] if authfile else []
+        flags += [f"--dest-cert-dir={cert_dir}"] if cert_dir else []
         source = f"oci-archive:{_plain_path(archive)}"
         target = f"docker://{destination}"
         try:
@@ -191,8 +189,7 @@ class Skopeo:
         name = str(source)
 
         def inspect(image: RegistrySource, *flags: str) -> bytes:
-            access = _flags("", self.authfile, self.cert_dir, plain_http)
-            return self._inspect(_in_registry(image), name, *flags, *access)
+            return self._inspect(_in_registry(image), name, *flags, *_flags("", plain_http))
 
         return _Opened(
             reader=ImageReader(
@@ -201,7 +198,7 @@ class Skopeo:
                 manifest=lambda digest: inspect(source.at(digest)),
                 config=lambda digest: inspect(source.at(digest), "--config"),
             ),
-            flags=_flags("src-", self.authfile, self.cert_dir, plain_http),
+            flags=_flags("src-", plain_http),
             locate=lambda content, _: _in_registry(source.at(Digest.of(content))),
         )
 
@@ -256,12 +253,8 @@ def _in_layout(layout: LocalLayout) -> _Opened:
     return _Opened(reader=layout.reader, flags=[], locate=locate)
 
 
-def _flags(
-    prefix: str, authfile: Path | None, cert_dir: Path | None, plain_http: bool
-) -> list[str]:
-    flags = [f"--{prefix}authfile={authfile}"] if authfile else []
-    flags += [f"--{prefix}cert-dir={cert_dir}"] if cert_dir else []
-    return flags + ([f"--{prefix}tls-verify=false"] if plain_http else [])
+def _flags(prefix: str, plain_http: bool) -> list[str]:
+    return [f"--{prefix}tls-verify=false"] if plain_http else []
 
 
 def _in_registry(source: RegistrySource) -> str:

@@ -14,7 +14,7 @@ from bundler.archive.checkpoint_frame import frame_faults
 from bundler.archive.files import read_limited
 from bundler.archive.kinds import DIRECTORY, FILE, kind_of
 from bundler.archive.trouble import blaming
-from bundler.archive.volume_names import parse_volume_name
+from bundler.archive.volume_names import archive_name
 from bundler.archive.volumes import Place, VolumeSet, find_volumes, open_place
 from bundler.digest import Digest
 from bundler.errors import ContentError, MediumError
@@ -178,9 +178,7 @@ def _list_foreign(directory: Path, manifest: Manifest, findings: Findings) -> No
 
 def _name_foreign(kinds: Mapping[str, str], manifest: Manifest, findings: Findings) -> None:
     for name, kind in sorted(kinds.items()):
-        volume = parse_volume_name(name)
-        signed = name in {*manifest.archives, SUMS_NAME, MANIFEST_NAME}
-        signed = signed or (volume is not None and volume.archive in manifest.archives)
+        signed = name in {SUMS_NAME, MANIFEST_NAME} or archive_name(name) in manifest.archives
         if not signed and not is_additive(name, directory=kind == DIRECTORY):
             findings.add_extra(name, None, kind)
 

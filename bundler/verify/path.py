@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bundler.added_files import added_problems
-from bundler.archive.bundle import CONTENTS_NAME
+from bundler.archive.bundle_base import CONTENTS_NAME
 from bundler.archive.extracted_tree import CLOSED
 from bundler.archive.trouble import blaming
-from bundler.archive.volume_names import parse_volume_name
+from bundler.archive.volume_names import archive_name
 from bundler.archive.volumes import find_volumes
-from bundler.errors import ContentError, MalformedError, StaleError, printable
+from bundler.errors import MalformedError, StaleError, printable
 from bundler.events import Emit, Noted, ignore
 from bundler.manifest import MANIFEST_NAME, Manifest
 from bundler.release import TrustedRelease, find_release, open_release
-from bundler.release_files import ReleaseFiles, shown
+from bundler.release_files import ReleaseFiles, require_archive, shown
 from bundler.staleness import check_created, check_expiry
 from bundler.sums import SUMS_NAME
 from bundler.trust import Trust
@@ -135,14 +135,8 @@ def kind_of_path(path: Path, manifest: Manifest) -> str:
         MalformedError: It is a release, and was extracted to as well.
     """
     if not path.is_dir():
-        archive = _archive_name(path)
-        if archive in manifest.archives:
-            return BUNDLE if archive == manifest.bundle.archive else CHECKPOINT
-        raise ContentError(
-            f"{shown(path)}: expected an archive of this release "
-            f"({', '.join(manifest.archives)}), got {printable(path.name)}",
-            hint="archives are known by their file names; rename it back if it was renamed",
-        )
+        archive = require_archive(path, manifest)
+        return BUNDLE if archive == manifest.bundle.archive else CHECKPOINT
     # A release directory and an extracted bundle have one name: what lies in them tells.
     ours = [name for name in (SUMS_NAME, *manifest.archives) if os.path.lexists(path / name)]
     ours += _volumes_in(path, manifest)
@@ -169,17 +163,10 @@ def _extracted_names(path: Path, manifest: Manifest) -> list[str]:
     return [name for name in names if name not in of_release and os.path.lexists(path / name)]
 
 
-def _archive_name(path: Path) -> str:
-    volume = parse_volume_name(path.name)
-    return path.name if volume is None else volume.archive
-
-
 def _volumes_in(directory: Path, manifest: Manifest) -> list[str]:
     with blaming(directory):
         names = [path.name for path in directory.iterdir()]
-    return [
-        name for name in names if _archive_name(Path(name)) in manifest.archives.keys() - {name}
-    ]
+    return [name for name in names if archive_name(name) in manifest.archives.keys() - {name}]
 
 
 def _check(
@@ -196,14 +183,14 @@ def _check(
         _require(findings.scope, checkpoint.archive)
         check_extracted_checkpoint(path, checkpoint, findings)
     else:
-        _require(findings.scope, _archive_name(path))
+        _require(findings.scope, archive_name(path.name))
         _check_file(path, manifest, findings, elsewhere)
 
 
 def _check_file(
     path: Path, manifest: Manifest, findings: Findings, elsewhere: Sequence[Path]
 ) -> None:
-    name = _archive_name(path)
+    name = archive_name(path.name)
     if name == path.name:
         check_archive(path, manifest, findings)
         return

@@ -16,7 +16,7 @@ from contextlib import closing
 from itertools import product
 from pathlib import Path
 
-from bundler.archive.oci import OCI_MANIFEST
+from bundler.oci_manifest import OCI_MANIFEST
 from tests.bench.images import WORKLOADS, Prepared, prepare
 from tests.bench.measure import FailureError, measure
 from tests.bench.memory import warm

@@ -266,15 +266,18 @@ def _client(connection: socket.socket) -> str:
 
 
 @contextlib.contextmanager
-def serving(tls: Path | None = None, *, names: tuple[str, ...] = ()) -> Iterator[Scripted]:
+def serving(
+    tls: Path | None = None, *, names: tuple[str, ...] = (), port: int = 0
+) -> Iterator[Scripted]:
     """Run a scripted registry.
 
     Args:
         tls: A new directory for its authority, ``ca.crt``, and for ``client.crt``, ``client.key``,
             which it asks for and does not insist on; None for plain HTTP.
         names: Further names in its certificate.
+        port: Where it listens; 0 for a free one.
     """
-    with _Listener(("127.0.0.1", 0), _Handler) as listener:
+    with _Listener(("127.0.0.1", port), _Handler) as listener:
         if tls is not None:
             tls.mkdir()
             authority = Authority(tls, "ca")

@@ -312,6 +312,37 @@ class TestLogins:
         assert logins.current() == Login("AWS", "p2")
         assert len(scripted.asked) == 2
 
+    def test_one_that_cannot_be_renewed_early_serves_to_its_end(self, scripted: Scripted) -> None:
+        clock = Clock()
+        logins = self.logins(scripted, clock)
+        assert logins.current() == Login("AWS", "p1")
+        gives = scripted.reply
+        scripted.reply = lambda *_: refusal("ServerException", "not now")
+        clock.now += self.HOURS - 20 * 60
+        assert logins.current() == logins.current() == Login("AWS", "p1")
+        asked = len(scripted.asked)
+        clock.now += 61
+        assert logins.current() == Login("AWS", "p1")
+        assert len(scripted.asked) > asked
+        with pytest.raises(WorldError, match="not now"):
+            logins.renew()
+        clock.now += 19 * 60
+        with pytest.raises(WorldError, match="not now"):
+            logins.current()
+        scripted.reply = gives
+        assert logins.current() == Login("AWS", "p2")
+
+    def test_who_may_not_renew_is_not_asked_about_for_each_request(
+        self, scripted: Scripted
+    ) -> None:
+        clock = Clock()
+        logins = self.logins(scripted, clock)
+        logins.current()
+        scripted.reply = lambda *_: refusal("AccessDeniedException", "no")
+        clock.now += self.HOURS - 20 * 60
+        assert {logins.current() for _ in range(10)} == {Login("AWS", "p1")}
+        assert len(scripted.asked) == 2
+
     def test_a_refused_login_is_replaced_at_once(self, scripted: Scripted) -> None:
         logins = self.logins(scripted, Clock())
         assert logins.current() == Login("AWS", "p1")

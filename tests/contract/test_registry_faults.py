@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from bundler.errors import (
     NotFoundError,
     WorldError,
 )
+from bundler.stores import registry_upload
 from bundler.stores.login import GivenLogin
 from bundler.stores.opening import open_registry
 from bundler.stores.retry import Patience, Timeouts
@@ -126,7 +128,23 @@ class TestUploadsThatBreakOff:
 
         scripted.script = script
         send(scripted)
-        assert scripted.asked[-3:] == ["GET session", "POST session", "PUT session"]
+        sessions = [each for each in scripted.asked if each.endswith("session")]
+        assert sessions[-3:] == ["GET session", "POST session", "PUT session"]
+
+    def test_a_place_that_was_true_stays_true_where_nothing_more_came(
+        self, scripted: Scripted
+    ) -> None:
+        broken, busy = [Reply(takes=3 << 20)], [Reply(status=503)]
+        scripted.script = lambda seen: (
+            broken.pop()
+            if broken and seen.method == "PUT"
+            else busy.pop()
+            if busy and seen.method == "PATCH"
+            else None
+        )
+        send(scripted)
+        assert scripted.asked.count("POST session") == 1
+        assert scripted.asked.count("PATCH session") == 2
 
     def test_a_stale_offset_is_refused_there_and_means_a_fresh_start(
         self, scripted: Scripted
@@ -202,6 +220,65 @@ class TestUploadsThatBreakOff:
         scripted.script = script
         send(scripted)
         assert scripted.asked == ["POST session", "PUT session", "HEAD blob"]
+
+    @pytest.mark.parametrize("busy", [0, 2])
+    def test_what_was_put_away_meanwhile_is_not_sent_again(
+        self, scripted: Scripted, busy: int
+    ) -> None:
+        """As where a balancer does not wait until the registry is done, and the link comes last."""
+        left = [Reply(status=500)] * busy
+
+        def script(seen: Seen) -> Reply | None:
+            if seen.method == "GET" and not left:
+                scripted.sessions.clear()
+                scripted.blobs[str(DIGEST)] = CONTENT
+                return Reply(status=404)
+            if seen.method == "PUT":
+                return Reply(status=504)
+            return left.pop() if seen.method == "GET" else None
+
+        scripted.script = script
+        send(scripted)
+        sent = [each for each in scripted.asked if each.startswith("P")]
+        assert sent == ["POST session", "PUT session"]
+
+    def test_a_session_that_is_gone_when_it_is_to_end_may_have_ended(
+        self, scripted: Scripted
+    ) -> None:
+        def script(seen: Seen) -> Reply | None:
+            if seen.method != "PUT":
+                return None
+            if int(seen.headers["content-length"]):
+                scripted.sessions["s1"] += CONTENT
+                return Reply(status=504)
+            scripted.blobs[str(DIGEST)] = CONTENT
+            return error(404, "BLOB_UPLOAD_UNKNOWN")
+
+        scripted.script = script
+        send(scripted)
+        assert scripted.asked.count("PUT session") == 2
+        assert scripted.asked.count("POST session") == 1
+
+    @pytest.mark.parametrize("comes", [True, False])
+    def test_a_large_blob_that_is_being_put_away_is_waited_for(
+        self, scripted: Scripted, monkeypatch: pytest.MonkeyPatch, comes: bool
+    ) -> None:
+        """For half of the time that there is: sending it again may take as long."""
+        monkeypatch.setattr(registry_upload, "_BYTES_PER_SECOND", 1)
+        slept: list[float] = []
+        refused = [Reply(status=504)]
+
+        def script(seen: Seen) -> Reply | None:
+            if comes and sum(slept) > 100:
+                scripted.blobs[str(DIGEST)] = CONTENT
+            if seen.method == "GET":
+                return Reply(status=404)
+            return refused.pop() if refused and seen.method == "PUT" else None
+
+        scripted.script = script
+        send(scripted, Patience(sleep=slept.append, draw=lambda: 1.0))
+        assert scripted.asked.count("POST session") == (1 if comes else 2)
+        assert 100 < sum(slept) < 200
 
     def test_what_a_lost_last_answer_left_there_must_have_the_size(
         self, scripted: Scripted
@@ -527,10 +604,20 @@ class TestRepositories:
         registry.upload("atlas", blob_of(CONTENT), advance=lambda _: None)
         assert scripted.asked == ["POST session", "POST session", "PUT session"]
 
-    @pytest.mark.parametrize("status", [400, 403, 404, 405])
+    @pytest.mark.parametrize("status", [307, 400, 403, 404, 405, 409, 415, 429, 500, 501, 503])
     def test_a_registry_may_not_know_mounts(self, scripted: Scripted, status: int) -> None:
         scripted.script = lambda _: Reply(status=status)
         assert not scripted.open().mount("atlas", DIGEST, source="other")
+        assert len(scripted.seen) == (3 if status in {429, 500, 503} else 1)
+
+    def test_nobody_waits_long_for_a_mount(self) -> None:
+        slept: list[float] = []
+        with serving() as server:
+            registry = server.open(patience=Patience(sleep=slept.append, draw=lambda: 1.0))
+            server.script = lambda _: Reply(status=404, headers={"Connection": "close"})
+            assert registry.blob_size("atlas", DIGEST) is None
+        assert not registry.mount("atlas", DIGEST, source="other")
+        assert sum(slept) <= 20
 
 
 class TestBusy:
@@ -598,6 +685,82 @@ class TestBusy:
         scripted.script = once("GET", Reply(silent=True), Reply(silent=True))
         assert scripted.open().manifest("atlas", "1.0.0") is None
         assert len(scripted.seen) == 3
+
+
+@dataclass
+class Restarted:
+    """A registry that goes away before we wait, and comes back where it was with what it had.
+
+    Attributes:
+        seconds: How long we wait until then.
+        slept: What we waited.
+        back: The one that came back.
+    """
+
+    seconds: float
+    slept: list[float] = field(default_factory=list)
+    back: Scripted | None = None
+    _running: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    def __post_init__(self) -> None:
+        self.first = self._running.enter_context(serving())
+
+    def go(self) -> None:
+        self._running.close()
+
+    def sleep(self, seconds: float) -> None:
+        if not self.slept:
+            self.go()
+        self.slept.append(seconds)
+        if self.back is None and sum(self.slept) >= self.seconds:
+            port = int(self.first.address.rpartition(":")[2])
+            self.back = self._running.enter_context(serving(port=port))
+            for what in ("blobs", "sessions", "seen"):
+                setattr(self.back, what, getattr(self.first, what))
+
+    def upload(self, tries: int = 10) -> None:
+        patience = Patience(tries=tries, sleep=self.sleep, draw=lambda: 1.0)
+        registry = self.first.open(patience=patience)
+        registry.upload("atlas", blob_of(CONTENT), advance=lambda _: None)
+        self.go()
+
+
+class TestRestarts:
+    """One that answered before is waited for as long as there is time, however often it refuses."""
+
+    def test_one_that_does_not_come_back_is_given_up_when_the_time_is_over(self) -> None:
+        there = Restarted(seconds=1e9)
+        there.first.script = lambda _: Reply(status=404, headers={"Connection": "close"})
+        patience = Patience(sleep=there.sleep, draw=lambda: 1.0)
+        registry = there.first.open(patience=patience)
+        assert registry.manifest("atlas", "1.0.0") is None
+        there.go()
+        with pytest.raises(WorldError, match="cannot reach the registry: Connection refused"):
+            registry.manifest("atlas", "1.0.0")
+        assert 200 < sum(there.slept) <= patience.budget
+
+    def test_an_upload_goes_on_where_it_was(self) -> None:
+        there = Restarted(seconds=150)
+        there.first.script = once("PUT", Reply(takes=3 << 20))
+        there.upload()
+        assert there.first.blobs == {str(DIGEST): CONTENT}
+        assert there.first.asked.count("POST session") == 1
+        assert sum(there.slept) >= 150
+
+    def test_one_that_goes_before_a_byte_was_sent_uses_up_no_tries(self) -> None:
+        there = Restarted(seconds=150)
+
+        def script(seen: Seen) -> Reply | None:
+            if there.back is None and seen.method == "POST":
+                reply = there.first.answer(seen)
+                there.go()
+                return replace(reply, headers={**reply.headers, "Connection": "close"})
+            return None
+
+        there.first.script = script
+        there.upload(tries=1)
+        assert there.first.blobs == {str(DIGEST): CONTENT}
+        assert sum(there.slept) >= 150
 
 
 class TestNobodyThere:

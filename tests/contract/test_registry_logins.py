@@ -61,6 +61,22 @@ class Renewable:
         return self.current()
 
 
+@dataclass
+class Meanwhile:
+    """No login, until it is looked for again: somebody ran ``skopeo login``."""
+
+    written: Credential
+    found: Credential | None = None
+    source: str = "of a test"
+
+    def current(self) -> Credential | None:
+        return self.found
+
+    def renew(self) -> Credential | None:
+        self.found = self.written
+        return self.found
+
+
 def asks_for_password(seen: Seen, good: Callable[[str], bool]) -> Reply | None:
     if good(seen.login):
         return None
@@ -418,6 +434,16 @@ class TestOtherOrigins:
         assert scripted.open().manifest("atlas", "1.0.0") is None
         assert [each.login for each in other.seen] == [""]
 
+    @pytest.mark.parametrize("written", [ME, IdentityToken("id")])
+    def test_a_login_of_meanwhile_stays_here_too(
+        self, scripted: Scripted, other: Scripted, written: Credential
+    ) -> None:
+        scripted.script = TokenService(scripted, realm=f"{other.url}/token")
+        other.script = lambda _: Reply(status=401)
+        with pytest.raises(DeniedError, match=f"sends us for a token to {other.url}"):
+            scripted.open(Meanwhile(written)).manifest("atlas", "1.0.0")
+        assert [(each.method, each.login) for each in other.seen] == [("GET", "")]
+
     @pytest.mark.parametrize("logins", [GivenLogin(ME), GivenLogin()])
     def test_no_token_server_is_asked_without_tls(
         self, tmp_path: Path, logins: GivenLogin, other: Scripted
@@ -483,9 +509,26 @@ class TestOtherOrigins:
     ) -> None:
         other.script = lambda seen: asks_for_password(seen, lambda _: False)
         scripted.script = lambda seen: Reply(status=307, headers={"Location": f"{other.url}/x"})
-        with pytest.raises(DeniedError, match=f"{other.url} refused"):
+        words = rf"sends us on to {other.url}, which refuses us \(401 .*no login of ours goes there"
+        with pytest.raises(DeniedError, match=words) as caught:
             scripted.open(GivenLogin(ME)).blob_size("atlas", DIGEST)
         assert [each.login for each in other.seen] == [""]
+        assert "must pass on Host with its port" in told(caught.value)
+
+    def test_nor_is_one_of_where_an_upload_is_sent(
+        self, scripted: Scripted, other: Scripted
+    ) -> None:
+        """As where a proxy leaves the port out of Host: the registry takes itself for another."""
+        other.script = lambda seen: asks_for_password(seen, lambda _: False)
+        place = {"Location": f"{other.url}/v2/atlas/blobs/uploads/s1"}
+        scripted.script = lambda seen: (
+            asks_for_password(seen, lambda login: login == BASIC)
+            or Reply(status=202, headers=place)
+        )
+        with pytest.raises(DeniedError, match=f"sends us on to {other.url}, which") as caught:
+            scripted.open(GivenLogin(ME)).upload("atlas", blob_of(b"x"), advance=lambda _: None)
+        assert [each.login for each in other.seen] == [""]
+        assert "X-Forwarded-Proto" in told(caught.value)
 
     def test_a_redirect_within_the_registry_keeps_the_login(self, scripted: Scripted) -> None:
         scripted.manifests["2"] = MANIFEST
@@ -719,6 +762,31 @@ class TestFiles:
         logins = open_logins("h:9/p", authfile=helper(tmp_path, monkeypatch, field, user))
         assert logins.current() == expected
 
+    @pytest.mark.parametrize("name", ["h:9", "h:9/p"])
+    def test_the_registrys_own_helper_comes_before_what_is_written(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        authfile = helper(tmp_path, monkeypatch, "credHelpers", "me")
+        beside(authfile, name)
+        assert open_logins("h:9/p", authfile=authfile).current() == Login("me", "s1")
+
+    def test_which_counts_where_that_knows_no_login(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        authfile = helper(tmp_path, monkeypatch, "credHelpers", "me")
+        beside(authfile, "h:9")
+        (tmp_path / "docker-credential-fake").write_text(
+            "#!/bin/sh\ncat >/dev/null\necho credentials not found\nexit 1\n"
+        )
+        assert open_logins("h:9", authfile=authfile).current() == ME
+
+    def test_the_store_of_all_registries_comes_after_what_is_written(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        authfile = helper(tmp_path, monkeypatch, "credsStore", "me")
+        beside(authfile, "h:9")
+        assert open_logins("h:9", authfile=authfile).current() == ME
+
     def test_it_is_asked_again_when_its_login_is_refused(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -802,6 +870,13 @@ def write_login(directory: Path, name: str, user: str, password: str) -> Path:
     token = base64.b64encode(f"{user}:{password}".encode()).decode()
     path.write_text(json.dumps({"auths": {name: {"auth": token}}}))
     return path
+
+
+def beside(authfile: Path, name: str) -> None:
+    """Write our login for ``name`` into a file that names a helper."""
+    token = base64.b64encode(b"me:pass:word").decode()
+    content = json.loads(authfile.read_text()) | {"auths": {name: {"auth": token}}}
+    authfile.write_text(json.dumps(content))
 
 
 def helper(directory: Path, monkeypatch: pytest.MonkeyPatch, field: str, user: str) -> Path:

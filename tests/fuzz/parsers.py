@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 from bundler import foreign_tar
 from bundler.archive import tar
-from bundler.archive.oci_walk import INDEX_FILE, VERSION_FILE, blob_path, follow, read_top
+from bundler.archive.oci_walk import blob_path, follow, read_top
 from bundler.archive.reader import Reader
 from bundler.archive.stored_gzip import StoredGzipReader
 from bundler.archive.volumes import find_volumes, open_place
@@ -33,6 +33,7 @@ from bundler.inventory.python_packages import read_python
 from bundler.inventory.rpm import read_rpm
 from bundler.jsontext import read_json, write_json
 from bundler.manifest_codec import decode_manifest, encode_manifest
+from bundler.oci_manifest import INDEX_FILE, VERSION_FILE
 from bundler.publish.pointer import decode_pointer, encode_pointer
 from bundler.safetensors import LENGTH_BYTES, TensorFile, check_index, header_length, read_header
 from bundler.signing.keys import read_public_key

@@ -14,11 +14,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from bundler.archive.oci_walk import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
 from bundler.archive.stored_gzip import StoredGzipWriter
 from bundler.archive.zstd_frames import pack
 from bundler.archive.zstd_volume import encode_header, encode_index
 from bundler.digest import Digest
+from bundler.oci_manifest import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
 from bundler.publish.pointer import Deployed, Pointer, encode_pointer
 from bundler.signing.keys import PublicKey, read_public_key
 from bundler.signing.quorum import Quorum

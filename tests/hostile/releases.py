@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -95,12 +94,6 @@ class Signed:
     def sign_manifest(self, content: bytes) -> None:
         """Put other bytes in the place of MANIFEST.json, and sign a SHA256SUMS that names them."""
         sign_manifest_bytes(self.directory, content, KEY)
-
-    def edit_manifest(self, edit: Callable[[dict[str, object]], object]) -> None:
-        """Change the manifest as plain JSON, and sign it."""
-        table = json.loads((self.directory / MANIFEST_NAME).read_bytes())
-        edit(table)
-        self.sign_manifest(json.dumps(table).encode())
 
     def sign_sums(self, change: Callable[[str], str | bytes]) -> None:
         """Change SHA256SUMS and sign it as it is."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bundler.archive.oci import OCI_CONFIG, OCI_INDEX
+from bundler.oci_manifest import OCI_CONFIG, OCI_INDEX
 from tests.hostile.limited import Case, Place, require_clean, require_refused
 from tests.hostile.sources import IMAGE, Change, lock_of, new_layout, spoiled, take_image_from
 from tests.layouts import Json, LayoutMaker

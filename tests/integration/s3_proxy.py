@@ -73,11 +73,13 @@ class Proxy:
         fault: Answers in the server's place, or asks it and changes what it says; None closes the
             connection without an answer.
         calls: Every request so far.
+        early: Answers, as ``fault`` may, before anything of a body was seen; None has it sent.
     """
 
     url: str
     fault: Fault
     calls: list[Call] = field(default_factory=list)
+    early: Callable[[Call], Answer | None] = lambda _: None
 
     def operations(self) -> list[str]:
         """Name every request so far."""
@@ -104,15 +106,23 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
 
+    def handle_expect_100(self) -> bool:
+        call = self.call()
+        answer = self.server.state.early(call)
+        if answer is None:
+            return super().handle_expect_100()
+        self.server.state.calls.append(call)
+        self.reply(answer)
+        self.close_connection = True  # whoever reads no body cannot tell where the next call begins
+        return False
+
     def answer(self) -> None:
         length = int(self.headers.get("Content-Length", 0))
         body = self.rfile.read(length)
         if len(body) < length:  # whoever was sending it was killed: no request
             self.close_connection = True
             return
-        parts = urlsplit(self.path)
-        query = {name: values[0] for name, values in parse_qs(parts.query, True).items()}
-        call = Call(self.command, parts.path, query, dict(self.headers.items()))
+        call = self.call()
         self.server.state.calls.append(call)
         answer = self.server.state.fault(call, lambda: self.ask(body))
         if answer is None:
@@ -121,6 +131,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.reply(answer)
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer  # noqa: N815
+
+    def call(self) -> Call:
+        parts = urlsplit(self.path)
+        query = {name: values[0] for name, values in parse_qs(parts.query, True).items()}
+        return Call(self.command, parts.path, query, dict(self.headers.items()))
 
     def ask(self, body: bytes) -> Answer:
         upstream = self.server.upstream

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from bundler.archive.oci import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
 from bundler.digest import Digest
 from bundler.manifest import Image
+from bundler.oci_manifest import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
 from tests import oci_schemas
 from tests.attaching import Attacher
 from tests.integration.building import build

@@ -29,7 +29,7 @@ from bundler.digest import Digest
 from bundler.errors import CheckError, ConflictError, ContentError, WorldError
 from bundler.events import Advanced, Event, Finished, Noted, Started
 from bundler.publish.content import read_images
-from bundler.publish.destination import Destination
+from bundler.publish.destination import Destination, PushArchive
 from bundler.publish.images import load, plan_images, require_images
 from bundler.publish.plan import Kind, Plan, State, Step
 from bundler.publish.planning import make_plan
@@ -47,6 +47,7 @@ from bundler.target import RegistryTarget
 from bundler.target_reader import read_target
 from bundler.tools.cluster import open_cluster
 from bundler.yamltext import read_yaml
+from tests.contract.registry_contract import MANIFEST_TYPE, push_image
 from tests.publishable import SMALL, make_publishable
 from tests.pushable import Pushable, make_pushable
 from tests.rehearsal import registry as servers
@@ -626,6 +627,39 @@ def test_after_skopeo_too_the_registry_is_asked_for_each_blob(
         archive_push(target, tmp_path / "own", three)
 
 
+@pytest.mark.parametrize("theirs", [True, False])
+def test_what_the_tag_names_after_a_program_pushed_is_told(
+    registry: servers.Registry, place: str, three: Pushable, tmp_path: Path, theirs: bool
+) -> None:
+    """As where somebody moves it meanwhile; our own engine sets tags by itself."""
+    target = RegistryTarget(host=f"{registry.address}/{place}", plain_http=True)
+    server = opened(registry.address, place)
+    digests = {image.tag: image.digest for image in three.images}
+    named = ["nothing"]
+
+    def program(_: Path, tag: ImageTag) -> Digest:
+        if theirs:
+            manifest = push_image(server, tag.name, b"theirs")
+            server.put_manifest(tag.name, tag.tag, MANIFEST_TYPE, manifest)
+            named[0] = str(Digest.of(manifest))
+        return digests[tag]
+
+    with pytest.raises(ContentError, match="after the push, the tag names") as caught:
+        archive_push(target, tmp_path / "own", three, program=program)
+    assert str(caught.value).endswith(f"the tag names {named[0]}")
+    assert "run again" in str(caught.value.hint)
+
+
+def test_a_program_that_pushes_something_else_is_told(
+    registry: servers.Registry, place: str, three: Pushable, tmp_path: Path
+) -> None:
+    target = RegistryTarget(host=f"{registry.address}/{place}", plain_http=True)
+    other = Digest.of(b"other")
+    with pytest.raises(ContentError, match=f"to be pushed, got {other}$") as caught:
+        archive_push(target, tmp_path / "own", three, program=lambda *_: other)
+    assert "without --image-engine skopeo" in str(caught.value.hint)
+
+
 def test_a_mount_that_was_none_is_found_out_before_any_tag(
     registry: servers.Registry, place: str, three: Pushable
 ) -> None:
@@ -829,16 +863,20 @@ def test_from_the_extracted_bundle_it_is_the_same(
 
 
 def archive_push(
-    target: RegistryTarget, own: Path, release: Pushable, login: Login | None = None
+    target: RegistryTarget,
+    own: Path,
+    release: Pushable,
+    login: Login | None = None,
+    program: PushArchive | None = None,
 ) -> tuple[Registry, dict[ImageTag, Sent]]:
-    """Push by skopeo, as the command line puts it together."""
+    """Push by skopeo, as the command line puts it together, or by another program."""
     scratch = own / "scratch"
     scratch.mkdir(parents=True)
     found = open_target_registry(target, own, login=login, skopeo=True)
     assert found.push_archive is not None
     with release.open() as files:
         sent = ArchivePush(
-            push=found.push_archive,
+            push=program or found.push_archive,
             registry=found.registry,
             files=files,
             bundle=release.bundle,

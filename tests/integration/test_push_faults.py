@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from bundler.archive.oci import OCI_MANIFEST
+from bundler.oci_manifest import OCI_MANIFEST
 from tests.bench.images import Prepared, Workload, prepare
 from tests.rehearsal import programs
 from tests.rehearsal.faults import Action, Answer, Call, Cut, CutAnswer, Fault, Lose, Stall

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from bundler.cli import run
-from bundler.errors import DeniedError
+from bundler.errors import DeniedError, WorldError
 from bundler.publish.plan import Kind, Plan, State, Step
 from bundler.receipt import MAX_RECEIPT_BYTES, decode_receipt
 from bundler.release import TrustedRelease
@@ -65,6 +65,34 @@ def test_a_receipt_that_a_run_left_out_is_a_step_of_the_plan(
     assert site.cluster.upgrades == 1
     assert not site.plan(small).pending
     assert site.publish(small) is None
+
+
+def test_what_comes_after_the_receipt_is_not_told_of_as_done(
+    site: Site, small: TrustedRelease
+) -> None:
+    class Full:
+        """Takes no pointer any more once there is a receipt."""
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(real, name)
+
+        def replace(self, key: str, content: bytes) -> None:
+            if receipts(site):
+                raise WorldError("the bucket is full")
+            real.replace(key, content)
+
+    real = site.store
+    site.store = Full()  # type: ignore[assignment]
+    with pytest.raises(WorldError, match="the bucket is full"):
+        site.publish(small)
+    [key] = receipts(site)
+    done = decode_receipt(real.get(key, limit=MAX_RECEIPT_BYTES), name=key).done
+    assert "chart inference" in done
+    assert not [step for step in done if step.startswith(Kind.POINTER)]
+    site.store = real
+    assert kinds(site.plan(small)) == [Kind.POINTER]
+    assert site.publish(small) is not None
+    assert not site.plan(small).pending
 
 
 def test_what_the_bucket_says_counts_and_not_what_one_machine_has(
@@ -195,6 +223,6 @@ def test_on_the_command_line_it_is_shown_and_asked_for(
     assert json.loads(capsys.readouterr().out)["pending"] == 1
     assert run(["publish", *arguments, "--yes"]) == 0
     first, second = capsys.readouterr().out.splitlines()
-    assert first == f"{NAME}: all is there; the receipt that was missing is written"
+    assert first == f"{NAME}: all is there; the record that was missing is written"
     assert second.startswith("receipt  ")
     assert run(["plan", *arguments, "--detailed-exitcode"]) == 0

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -244,7 +244,8 @@ class Scripted(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         type(self).seen.append((path, self.headers.get("Authorization")))
         status, headers, body = self.answers.get(path, (404, {}, b""))
-        if "WWW-Authenticate" in headers and not self.headers.get("Authorization"):
+        asks = "WWW-Authenticate" in headers and status < 400
+        if asks and not self.headers.get("Authorization"):
             status = 401
         self.send_response(status)
         for name, value in headers.items():
@@ -285,11 +286,11 @@ def scripted() -> Iterator[Start]:
         server.server_close()
 
 
-def log_in(home: Path, address: str) -> None:
+def log_in(home: Path, address: str, field: str = "auth") -> None:
     config = home / ".docker" / "config.json"
     config.parent.mkdir(exist_ok=True)
-    auth = base64.b64encode(b"user:s3cr3t").decode()
-    config.write_text(json.dumps({"auths": {address: {"auth": auth}}}))
+    login = base64.b64encode(b"user:s3cr3t").decode() if field == "auth" else "s3cr3t"
+    config.write_text(json.dumps({"auths": {address: {field: login}}}))
 
 
 def test_a_registry_behind_tls_sends_nobody_away_from_it(
@@ -346,9 +347,7 @@ def test_an_identity_token_is_exchanged_for_a_token(scripted: Start, home: Path)
     address, asked = scripted(answers)
     realm = f'Bearer realm="http://{address}/token",service="x",scope="repository:x:pull"'
     answers["/v2/x/manifests/1"] = (200, {"WWW-Authenticate": realm}, b"{}")
-    config = home / ".docker" / "config.json"
-    config.parent.mkdir()
-    config.write_text(json.dumps({"auths": {address: {"identitytoken": "s3cr3t"}}}))
+    log_in(home, address, "identitytoken")
     with open_artifacts(f"{address}/x", True) as there:
         assert there.manifest("1") is not None
         answers["/token"] = (401, {}, b"")
@@ -377,6 +376,88 @@ def test_a_redirect_takes_no_login_along(scripted: Start, home: Path, tmp_path: 
     assert (tmp_path / "blob").read_bytes() == blob
     assert asked.seen[-1][1] is not None
     assert storage.seen == [("/blob", None)]
+
+
+@pytest.mark.parametrize("field", ["auth", "identitytoken"])
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("logged_in", [False, True])
+def test_a_challenge_of_where_we_are_sent_is_not_answered(
+    scripted: Start, home: Path, tmp_path: Path, field: str, status: int, logged_in: bool
+) -> None:
+    answers: dict[str, tuple[int, dict[str, str], bytes]] = {
+        "/token": (200, {}, b'{"token": "abc", "access_token": "abc"}')
+    }
+    elsewhere, storage = scripted(answers)
+    place = f"http://localhost:{elsewhere.rpartition(':')[2]}"
+    answers["/blob"] = (status, {"WWW-Authenticate": f'Bearer realm="{place}/token"'}, b"")
+    own = {"/token": answers["/token"]}
+    address, asked = scripted(own)
+    digest = Digest.of(b"a blob")
+    challenge = {"WWW-Authenticate": f'Bearer realm="http://{address}/token"'} if logged_in else {}
+    own[f"/v2/x/blobs/{digest}"] = (307, {"Location": f"{place}/blob"} | challenge, b"")
+    log_in(home, address, field)
+    with (
+        open_artifacts(f"{address}/x", True) as there,
+        pytest.raises(DeniedError, match=f"sends us on to {place}, which refuses us") as found,
+    ):
+        there.fetch(digest, 6, tmp_path / "blob")
+    assert set(storage.seen) == {("/blob", None)}
+    assert storage.forms == []
+    assert ("/token" in {path for path, _ in asked.seen}) == logged_in
+    assert "attached: false" in (found.value.hint or "")
+
+
+def test_a_realm_of_later_takes_no_login_along(scripted: Start, home: Path) -> None:
+    """oras answers the challenge that comes last, and not the one that we looked at."""
+    elsewhere, thief = scripted({"/token": (200, {}, b'{"token": "abc"}')})
+    realms = [f"http://{elsewhere}/token"]
+
+    class Changing(dict[str, tuple[int, dict[str, str], bytes]]):
+        def get(self, *_: object) -> Any:
+            realm = realms.pop(0) if len(realms) > 1 else realms[0]
+            return 401, {"WWW-Authenticate": f'Bearer realm="{realm}"'}, b""
+
+    address, asked = scripted(Changing())
+    realms.insert(0, f"http://{address}/token")
+    log_in(home, address)
+    with open_artifacts(f"{address}/x", True) as there, pytest.raises(DeniedError):
+        there.manifest("1")
+    assert len(asked.seen) > 1
+    assert set(thief.seen) == {("/token", None)}
+
+
+def test_the_next_page_is_not_where_the_first_one_led(scripted: Start, home: Path) -> None:
+    subject = Digest.of(b"x")
+    page = (200, {"Link": '</more>; rel="next"'}, b'{"manifests": []}')
+    elsewhere, other = scripted({"/list": page, "/more": page})
+    path = f"/v2/x/referrers/{subject}"
+    to_list = {"Location": f"http://localhost:{elsewhere.rpartition(':')[2]}/list"}
+    address, _ = scripted({path: (307, to_list | {"WWW-Authenticate": 'Basic realm="x"'}, b"")})
+    log_in(home, address)
+    with open_artifacts(f"{address}/x", True) as there, pytest.raises(MalformedError) as found:
+        there.referrers(subject)
+    assert "the next page is at another host" in str(found.value)
+    assert other.seen == [("/list", None)]
+
+
+def test_what_a_redirect_says_has_a_limit(scripted: Start, home: Path) -> None:
+    path = "/v2/x/manifests/1"
+    address, _ = scripted({path: (307, {"Location": "/there"}, b"x" * ((1 << 20) + 1))})
+    with (
+        open_artifacts(f"{address}/x", True) as there,
+        pytest.raises(WorldError, match="redirect of over 1 MiB"),
+    ):
+        there.manifest("1")
+
+
+@pytest.mark.parametrize("token", [b"[]", b"{}", b"7", b"none"])
+def test_a_token_server_that_gives_none_is_told(scripted: Start, home: Path, token: bytes) -> None:
+    answers: dict[str, tuple[int, dict[str, str], bytes]] = {"/token": (200, {}, token)}
+    address, _ = scripted(answers)
+    challenge = {"WWW-Authenticate": f'Bearer realm="http://{address}/token"'}
+    answers["/v2/x/manifests/1"] = (200, challenge, b"{}")
+    with open_artifacts(f"{address}/x", True) as there, pytest.raises(WorldError):
+        there.manifest("1")
 
 
 @pytest.mark.parametrize(

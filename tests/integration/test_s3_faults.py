@@ -655,6 +655,28 @@ class TestRetries:
             store.head("a")
         assert "connection refused; going on for " in notes[0]
 
+    def test_a_small_object_whose_answer_was_lost_is_ours_and_nobody_elses(
+        self, between: Proxy, s3: S3, s3_bucket: str
+    ) -> None:
+        lost: set[str] = set()
+        notes: list[str] = []
+
+        def lose(call: Call, ask: Pass) -> Answer | None:
+            answer = ask()
+            if call.operation != "PutObject" or call.path in lost:
+                return answer
+            lost.add(call.path)
+            return None
+
+        between.fault = lose
+        store = impatient(between, s3, s3_bucket)
+        incoming = store.begin("small", size=4, parts=PARTS[1:], note=notes.append)
+        incoming.send(incoming.missing[0], lambda: iter([b"tail"]), unwatched)
+        assert store.get("small", limit=4) == b"tail"
+        assert notes == []
+        assert store.put("other", b"1")
+        assert len(lost) == 2
+
     def test_progress_goes_back_when_a_part_is_sent_again(
         self, store: ObjectStore, between: Proxy, large: Path
     ) -> None:

@@ -51,11 +51,28 @@ def guarded(tools: None) -> Iterator[Registry]:
 
 
 @pytest.fixture
-def cert_dir(guarded: Registry, tmp_path: Path) -> Path:
-    assert guarded.ca_file is not None
-    directory = tmp_path / "certificates"
-    directory.mkdir()
-    (directory / "ca.crt").write_bytes(guarded.ca_file.read_bytes())
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user with no login, in whose home skopeo looks for authorities."""
+    place = tmp_path / "user"
+    place.mkdir()
+    monkeypatch.setenv("HOME", str(place))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))
+    for name in ("XDG_CONFIG_HOME", "REGISTRY_AUTH_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    return place
+
+
+@pytest.fixture
+def cert_dir(guarded: Registry, home: Path) -> Path:
+    """Where the user has the registry's authority."""
+    return trust(guarded, home, guarded.address)
+
+
+def trust(server: Registry, home: Path, address: str) -> Path:
+    assert server.ca_file is not None
+    directory = home / ".config" / "containers" / "certs.d" / address
+    directory.mkdir(parents=True)
+    (directory / "ca.crt").write_bytes(server.ca_file.read_bytes())
     return directory
 
 
@@ -199,7 +216,7 @@ def test_a_docker_typed_image_becomes_oci_and_both_digests_are_told(
 
 
 def test_certificates_and_credentials_are_used(
-    guarded: Registry, cert_dir: Path, tmp_path: Path
+    guarded: Registry, cert_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive, digest = archive_of(tmp_path)
     pushed = SKOPEO.push(
@@ -210,10 +227,10 @@ def test_certificates_and_credentials_are_used(
         scratch=tmp_path,
     )
     assert pushed == digest
-    skopeo = Skopeo(authfile=guarded.authfile, cert_dir=cert_dir)
+    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(guarded.authfile))
     source = RegistrySource(f"{guarded.address}/guarded", "1")
-    assert skopeo.resolve(source).digest == digest
-    assert skopeo.fetch(source, tmp_path / "fetched").digest == digest
+    assert SKOPEO.resolve(source).digest == digest
+    assert SKOPEO.fetch(source, tmp_path / "fetched").digest == digest
 
 
 def test_a_missing_image_is_named(plain: Registry, tmp_path: Path) -> None:
@@ -266,7 +283,7 @@ def test_a_registry_that_does_not_know_us_is_told_so(
 ) -> None:
     source = RegistrySource(f"{guarded.address}/guarded", "1")
     with pytest.raises(DeniedError, match="does not let us") as found:
-        Skopeo(cert_dir=cert_dir).resolve(source)
+        SKOPEO.resolve(source)
     for way in ("skopeo login", "docker login", "REGISTRY_AUTH_FILE", "credential helpers"):
         assert way in (found.value.hint or "")
     archive, _ = archive_of(tmp_path)
@@ -276,24 +293,24 @@ def test_a_registry_that_does_not_know_us_is_told_so(
         assert way in (found.value.hint or "")
 
 
+@pytest.mark.usefixtures("cert_dir")
 def test_a_wrong_password_is_not_repeated_in_the_error(
-    guarded: Registry, cert_dir: Path, tmp_path: Path
+    guarded: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrong = tmp_path / "auth.json"
     wrong.write_text(json.dumps({"auths": {guarded.address: {"auth": "dXNlcjpzM2NyM3Q="}}}))
-    skopeo = Skopeo(authfile=wrong, cert_dir=cert_dir)
+    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(wrong))
     with pytest.raises(DeniedError) as found:
-        skopeo.resolve(RegistrySource(f"{guarded.address}/guarded", "1"))
+        SKOPEO.resolve(RegistrySource(f"{guarded.address}/guarded", "1"))
     assert "s3cr3t" not in str(found.value)
     assert "dXNl" not in str(found.value)
 
 
-def test_a_certificate_of_another_host_is_told_apart(guarded: Registry, tmp_path: Path) -> None:
-    assert guarded.ca_file is not None
-    (tmp_path / "ca.crt").write_bytes(guarded.ca_file.read_bytes())
+def test_a_certificate_of_another_host_is_told_apart(guarded: Registry, home: Path) -> None:
     other = guarded.address.replace(guarded.host, "localhost")
+    trust(guarded, home, other)
     with pytest.raises(WorldError, match="certificate is of another host"):
-        Skopeo(cert_dir=tmp_path).resolve(RegistrySource(f"{other}/vendor/x", "1"))
+        SKOPEO.resolve(RegistrySource(f"{other}/vendor/x", "1"))
 
 
 def test_an_untrusted_certificate_is_told_apart(guarded: Registry) -> None:

@@ -140,7 +140,9 @@ def test_real_charts_travel_whole(
         assert "Deployment/inference-m0" in done.stdout
         assert "note: chart inference: rendered with everything switched on; " in done.stderr
         assert "registry.invalid and the models m0, m1, ... stand for" in done.stderr
-    told = json.loads(closure(directory, key, "--json").stdout)
+    done = closure(directory, key, "--json")
+    told, events = json.loads(done.stdout), map(json.loads, done.stderr.splitlines())
+    assert {event["event"] for event in events} == {"noted"}
     assert told["ok"] is True
     assert [chart["name"] for chart in told["charts"]] == ["inference", "minio", "fake-nodes"]
 

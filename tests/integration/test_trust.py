@@ -128,6 +128,39 @@ def test_an_operator_goes_on_to_the_newest_version_and_keeps_it(rotated: Vendor)
     assert "trust file" not in rotated.said
 
 
+def test_a_later_version_is_shown_alone_as_it_is_used(rotated: Vendor) -> None:
+    shutil.copy("trust/2.root.json", "alone.json")
+    out = rotated("trust", "show", "alone.json")
+    assert "version 1 is not here, so who of its keys signed is not known: --before FILE" in out
+    assert "enough of its own keys have signed" in out
+    told = json.loads(rotated("trust", "show", "alone.json", "--json"))
+    assert (told["complete"], told["signaturesByVersionBefore"]) == (None, None)
+    rotated("verify", "release", "--trust", "alone.json")
+    told = json.loads(rotated("trust", "show", "trust/2.root.json", "--json"))
+    assert told["complete"] is True
+
+
+def test_a_later_version_alone_is_shown_to_lack_signatures_of_its_own(rotated: Vendor) -> None:
+    rotated("trust", "rotate", "trust/2.root.json", "-o", "alone.json", "--expires", "500")
+    rotated.sign("alone.json", "b")
+    assert "1 more of" in rotated("trust", "show", "alone.json", status=4)
+    rotated.sign("alone.json", "c")
+    rotated("trust", "show", "alone.json")
+    rotated("trust", "show", "alone.json", "--before", "trust/2.root.json")
+
+
+def test_too_few_of_the_version_before_are_shown_where_it_is_here(vendor: Vendor) -> None:
+    vendor(*INIT, *keys("ab"), "--threshold", "2")
+    vendor.sign("trust/1.root.json", "a", "b")
+    vendor("trust", "rotate", "trust/1.root.json", "--expires", "500")
+    vendor("trust", "add-key", "trust/2.root.json", "--key", "c.pub")
+    vendor("trust", "remove-key", "trust/2.root.json", "--key", "a.pub")
+    vendor.sign("trust/2.root.json", "b", "c")
+    assert "by the keys of version 1" in vendor("trust", "show", "trust/2.root.json", status=4)
+    shutil.copy("trust/2.root.json", "alone.json")
+    vendor("trust", "show", "alone.json")
+
+
 def test_one_signer_short_is_4_and_says_of_whom_more_are_needed(rotated: Vendor) -> None:
     for path in rotated.release.glob("SHA256SUMS.*.sig"):
         path.unlink()

@@ -17,7 +17,7 @@ import pytest
 from botocore.exceptions import ClientError
 from types_boto3_s3 import S3Client
 
-from bundler.archive.oci import OCI_MANIFEST
+from bundler.oci_manifest import OCI_MANIFEST
 from tests.layouts import make_layout
 from tests.rehearsal import go_build, programs
 from tests.rehearsal.aws import CREDENTIALS, aws

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bundler.archive.bundle import CONTENTS_NAME, Entry, open_bundle, write_bundle
+from bundler.archive.bundle import Entry, open_bundle, write_bundle
+from bundler.archive.bundle_base import CONTENTS_NAME
 from bundler.archive.stored_gzip import BLOCK_BYTES, StoredGzipWriter
 from bundler.archive.tar import header
 from bundler.digest import Digest

@@ -113,6 +113,13 @@ def test_target_init_writes_what_plan_reads(tmp_path: Path) -> None:
     assert "formatVersion: 1" in file.read_text()
 
 
+def test_target_init_replaces_no_link(tmp_path: Path) -> None:
+    file = tmp_path / "target.yaml"
+    file.symlink_to("nowhere")
+    assert run(["target", "init", str(file)]) == errors.ConflictError.exit_status
+    assert file.readlink() == Path("nowhere")
+
+
 def test_version_names_the_formats(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["version", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["reads"] == [1]

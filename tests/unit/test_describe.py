@@ -86,8 +86,10 @@ def test_the_small_files_may_lie_elsewhere(release: Path, tmp_path: Path) -> Non
 
 def test_a_file_that_the_release_does_not_name_is_refused(release: Path) -> None:
     (release / "other.tar").write_bytes(b"")
-    with pytest.raises(ContentError, match=r"other\.tar: expected an archive of this release"):
+    said = r"other\.tar: expected an archive of this release"
+    with pytest.raises(ContentError, match=said) as caught:
         describe_path(release / "other.tar")
+    assert "rename it back" in (caught.value.hint or "")
 
 
 def test_machines_get_the_whole_manifest(release: Path) -> None:

@@ -13,19 +13,36 @@ import pytest
 
 from bundler.build.contents import operator_guide
 from bundler.cli import COMMANDS, cli
+from bundler.cli.plan import _MARKS as PLAN_MARKS
 from bundler.document import Document
+from bundler.manifest import MANIFEST_NAME
 from bundler.manifest_codec import decode_manifest
+from bundler.release import _ADDITIVE as ADDITIVE
 from bundler.spec import read_spec
+from bundler.sums import SUMS_NAME
 from bundler.target_reader import read_target, target_template
+from bundler.trust import TRUST_FOLDER
 from bundler.yamltext import read_yaml
+from tests.fuzz.parsers import PARSERS
 
 ROOT = Path(__file__).parents[2]
 SPEC_REFERENCE = ROOT / "manifests" / "README.md"
 PAGES = sorted((ROOT / "containers" / "public-docs" / "site").glob("*.html"))
 GUIDE = ROOT / "bundler" / "build" / "operator_guide.md"
-BENCHMARKS = ROOT / "tests" / "bench" / "README.md"
+IN_THE_PACKAGE = [
+    GUIDE,
+    GUIDE.with_name("operator_guide_charts.md"),
+    ROOT / "bundler" / "target_template.yaml",
+]
+FUZZING = ROOT / "tests" / "fuzz" / "README.md"
 ARCHITECTURE = ROOT / "ARCHITECTURE.md"
-MARKDOWN = [*sorted(ROOT.glob("*.md")), SPEC_REFERENCE]
+MARKDOWN = [
+    *sorted(ROOT.glob("*.md")),
+    SPEC_REFERENCE,
+    ROOT / "containers" / "README.md",
+    *sorted(ROOT.glob("tests/*/README.md")),
+]
+DOCUMENTS = [*MARKDOWN, *IN_THE_PACKAGE, *PAGES]
 # Named by themselves in the documents, as options of sha256sum, tar and Helm.
 FOREIGN_OPTIONS = {"--ignore-missing", "--strip-components", "--wait"}
 
@@ -101,9 +118,7 @@ def test_the_target_template_has_every_field_of_a_target() -> None:
     assert asked - keys_of(read_yaml(text.encode(), name="template").value) == set()
 
 
-@pytest.mark.parametrize(
-    "path", [*MARKDOWN, BENCHMARKS], ids=lambda path: str(path.relative_to(ROOT))
-)
+@pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_relative_link_leads_somewhere(path: Path) -> None:
     text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
@@ -121,17 +136,25 @@ def anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize(
-    "path", [*MARKDOWN, GUIDE, *PAGES], ids=lambda path: str(path.relative_to(ROOT))
-)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_command_and_option_in_a_document_exists(path: Path) -> None:
     for code in code_of(path):
         for line in code.splitlines():
             for words in re.findall(r"(?<![\w./-])bundle((?: +[^\s;|&)`]+)+)", line):
                 check_command(words.split(), line)
         option = re.match(r"--[a-z][\w-]*", code)
+        if ROOT / "tests" in path.parents:  # which have those of other programs
+            continue
         if option is not None and option[0] not in FOREIGN_OPTIONS:
             assert any(option[0] in options_of(command) for command in commands()), code
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_an_option_is_of_the_commands_that_a_document_says(path: Path) -> None:
+    said = r"`(--[a-z][\w-]*)[^`\n]*` (?:of |\()((?:`[a-z][a-z -]*`(?:, | and )?)+)"
+    for option, commands in re.findall(said, path.read_text()):
+        for command in re.findall(r"`([^`]+)`", commands):
+            check_command([*command.split(), option], f"{option} of {command}")
 
 
 def test_the_guide_gives_sizes_in_units_that_fit_them() -> None:
@@ -178,13 +201,35 @@ def test_the_readme_and_the_pages_have_the_same_exit_statuses() -> None:
     assert statuses == re.findall(r"^\| (\d+) \|", section, re.MULTILINE)
 
 
-@pytest.mark.parametrize(
-    "path", [*MARKDOWN, GUIDE, *PAGES], ids=lambda path: str(path.relative_to(ROOT))
-)
+def test_the_marks_of_a_plan_are_those_that_it_has() -> None:
+    marks = {mark for mark, _ in PLAN_MARKS.values()}
+    [guide] = re.findall(r"^In the plan, (.*?)\.\s", GUIDE.read_text(), re.DOTALL | re.MULTILINE)
+    assert set(re.findall(r"`(\W)`", guide)) == marks
+    readme = (ROOT / "README.md").read_text().partition("| mark in a plan |")[2]
+    assert set(re.findall(r"^\| `(\W)` ", readme.partition("\n\n")[0], re.MULTILINE)) == marks
+    page = (PAGES[0].parent / "publish.html").read_text().partition("Marks of")[2]
+    assert set(re.findall(r'<th scope="row"><code>(\W)</code>', page)) == marks
+
+
+def test_the_readme_says_all_that_must_lie_on_one_of_the_media() -> None:
+    said = re.search(r"Put all that is no archive(.*?)\. ", (ROOT / "README.md").read_text())
+    assert said is not None
+    named = re.findall(r"`([^`]+)`", said[1])
+    # What split itself leaves beside the volumes.
+    wanted = {MANIFEST_NAME, SUMS_NAME, f"{TRUST_FOLDER}/", *ADDITIVE} - {"VOLUMES.json"}
+    assert set(named) == wanted
+
+
+def test_what_fuzzing_tried_names_every_parser() -> None:
+    named = re.findall(r"^\| ([\w-]+) \| [0-9]", FUZZING.read_text(), re.MULTILINE)
+    assert sorted(named) == sorted(PARSERS)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_vendors_public_key_has_one_name(path: Path) -> None:
     # Where several sign, each has a key with a name of its own.
     text = re.sub(r"^.*(?:bundle trust|--threshold).*$", "", path.read_text(), flags=re.MULTILINE)
-    names = re.findall(r"(?:--key|-in|-verify) (?:\S*/)?([\w.-]+\.pub)\b", text)
+    names = re.findall(r"(?:--key|-in|-verify) (?:\S*/)?([\w.-]+\.(?:pub|pem))\b", text)
     assert set(names) <= {"release.pub"}
 
 

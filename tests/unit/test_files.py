@@ -15,7 +15,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bundler.archive.files import (
-    FileSlice,
     RandomReader,
     atomic_write,
     atomic_write_bytes,
@@ -23,6 +22,7 @@ from bundler.archive.files import (
     open_source,
     read_limited,
 )
+from bundler.archive.reader import ReaderSlice
 from bundler.errors import BundleError, ContentError, MalformedError, NotFoundError, WorldError
 
 MIB = 1 << 20
@@ -179,13 +179,7 @@ def make_link(path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize(
-    "read",
-    [
-        lambda path: read_limited(path, limit=9),
-        open_regular,
-        RandomReader,
-        lambda p: FileSlice(p, 0, 1),
-    ],
+    "read", [lambda path: read_limited(path, limit=9), open_regular, RandomReader]
 )
 def test_only_regular_files_are_read(
     tmp_path: Path, make: Callable[[Path], None], got: str, read: Callable[[Path], object]
@@ -223,7 +217,7 @@ def test_an_absent_file_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=f"{tmp_path}/a: no such file"):
         read_limited(tmp_path / "a", limit=1)
     with pytest.raises(NotFoundError):
-        FileSlice(tmp_path / "a", 0, 1)
+        RandomReader(tmp_path / "a")
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -239,7 +233,7 @@ def test_a_slice_reads_as_those_bytes_would(
     path.write_bytes(content)
     start, stop = min(*cut, len(content)), min(max(cut), len(content))
     expected = content[start:stop]
-    with FileSlice(path, start, stop - start) as piece:
+    with RandomReader(path) as reader, ReaderSlice(reader, start, stop - start) as piece:
         assert piece.read() == expected
         assert piece.read(1) == b""
         for position, length in moves:
@@ -253,35 +247,39 @@ def test_a_slice_reads_as_those_bytes_would(
 def test_a_slice_of_a_file_that_was_cut_short_raises(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(bytes(100))
-    with FileSlice(path, 50, 50) as piece:
+    with RandomReader(path) as reader, ReaderSlice(reader, 50, 50) as piece:
         os.truncate(path, 60)
         with pytest.raises(ContentError, match="a: expected 100 bytes or more, got 60"):
             piece.read()
 
 
-def test_a_closed_slice_gives_its_descriptor_back(tmp_path: Path) -> None:
+def test_a_closed_reader_gives_its_descriptor_back_once(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"x")
     before = open_descriptors()
-    piece = FileSlice(path, 0, 1)
-    piece.close()
-    piece.close()
+    reader = RandomReader(path)
+    reader.close()
+    reader.close()
     assert open_descriptors() == before
-    with pytest.raises(ValueError, match="closed"):
-        piece.read(1)
 
 
-def test_a_slice_cannot_start_before_the_file(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="0 or more"):
-        FileSlice(tmp_path / "a", -1, 1)
+def test_a_closed_slice_reads_no_more(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"x")
+    with RandomReader(path) as reader:
+        piece = ReaderSlice(reader, 0, 1)
+        piece.close()
+        with pytest.raises(ValueError, match="closed"):
+            piece.read(1)
+        assert reader.read_at(0, 1) == b"x"
 
 
 def test_a_failing_disk_is_told_with_path_and_offset() -> None:
     memory = Path("/proc/self/mem")  # a regular file whose first page reads as an I/O error
     with pytest.raises(WorldError, match="/proc/self/mem at offset 0: input/output error"):
         RandomReader(memory).read_at(0, 1)
-    with FileSlice(memory, 16, 16) as piece, pytest.raises(WorldError, match="at offset 16"):
-        piece.read(4)
+    with RandomReader(memory) as reader, pytest.raises(WorldError, match="at offset 16"):
+        ReaderSlice(reader, 16, 16).read(4)
 
 
 def test_a_range_beyond_the_end_is_refused(tmp_path: Path) -> None:

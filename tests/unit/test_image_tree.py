@@ -14,10 +14,11 @@ import pytest
 
 from bundler.archive import oci_walk
 from bundler.archive.image_tree import ImageTree, TreeManifest, read_image_tree, require_manifests
-from bundler.archive.oci import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, read_layout
+from bundler.archive.oci import read_layout
 from bundler.digest import Digest
 from bundler.errors import ContentError, MalformedError
 from bundler.manifest import Blob, Image
+from bundler.oci_manifest import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
 from bundler.reference import ImageTag
 from tests.layouts import LAYER, Json, LayoutMaker
 from tests.tars import tar_of

@@ -13,17 +13,11 @@ import pytest
 from bundler.archive import oci_walk
 from bundler.archive.files import RandomReader
 from bundler.archive.image_tree import read_image_tree
-from bundler.archive.oci import (
-    OCI_CONFIG,
-    OCI_INDEX,
-    OCI_MANIFEST,
-    Layout,
-    read_layout,
-    write_oci_archive,
-)
+from bundler.archive.oci import Layout, read_layout, write_oci_archive
 from bundler.archive.tar import walk
 from bundler.errors import ContentError, MalformedError, WorldError
 from bundler.manifest import Image
+from bundler.oci_manifest import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
 from bundler.reference import ImageTag
 from tests.layouts import LAYER, Json, LayoutMaker, make_layout
 from tests.tars import MTIME, tar_of

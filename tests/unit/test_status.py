@@ -171,6 +171,7 @@ def test_foreign_objects_elsewhere_are_named_and_no_drift(place: Place) -> None:
         "llm/checkpoints/old/0123456789abcdef/x",
         "llm/releases/demo-1.0.1/notes.txt",
         "llm/releases/demo-1.0.1/complete/three.json",
+        "llm/releases/demo-1.0.1/.bundle-check-0123456789abcdef",
         "llm/releases/index.html",
     ]
     for key in [*foreign, "llm/elsewhere/x"]:

@@ -16,6 +16,7 @@ from bundler.events import Event, Noted, Planned, ignore
 from bundler.parts import Span
 from bundler.process import run
 from bundler.publish.layout import lay_out
+from bundler.publish.objects import plan_checkpoint
 from bundler.publish.plan import Kind, Plan, State, Step
 from bundler.publish.rate_limit import RateLimit
 from bundler.publish.together import StoppedError, side_by_side
@@ -150,6 +151,64 @@ def test_what_is_ahead_is_told_before_anything_is_sent(release: TrustedRelease) 
     send(release, replace(to(MemoryStore(), release.directory), emit=events.append))
     sizes = [file.size for file in release.manifest.checkpoint("point_1").files]
     assert events[0] == Planned(sum(sizes))
+
+
+class Stuck(MemoryStore):
+    """Keeps no checksums, and gives nothing of an object until it is let go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_read, self.goes_on = threading.Event(), threading.Event()
+        self.gone = ""
+
+    def head(self, key: str) -> StoredObject | None:
+        if key == self.gone:
+            assert self.is_read.wait(20)
+            raise WorldError(f"{key}: the server is gone")
+        found = super().head(key)
+        return replace(found, checksum=None) if found else None
+
+    def read(self, key: str, offset: int, length: int) -> Any:
+        self.is_read.set()
+        self.goes_on.wait(20)
+        yield from super().read(key, offset, length)
+
+
+def test_when_an_image_fails_no_object_is_read_back_any_more(release: TrustedRelease) -> None:
+    store = Stuck()
+    upload = to(store, release.directory, checks_content=False)
+
+    def push() -> None:
+        assert store.is_read.wait(20)
+        raise WorldError("the registry is full")
+
+    began = time.monotonic()
+    try:
+        with pytest.raises(WorldError, match="the registry is full"):
+            side_by_side(upload.stop, lambda: send(release, upload), push)
+        assert time.monotonic() - began < 10
+    finally:
+        store.goes_on.set()
+
+
+def test_a_look_that_fails_does_not_wait_for_objects_that_are_read_back(
+    release: TrustedRelease,
+) -> None:
+    store = Stuck()
+    store.goes_on.set()
+    send(release, to(store, release.directory))
+    store.is_read.clear()
+    store.goes_on.clear()
+    checkpoint = release.manifest.checkpoint("point_1")
+    place = lay_out(release.manifest, TARGET).checkpoints[checkpoint.name]
+    store.gone = place.key("config.json")
+    began = time.monotonic()
+    try:
+        with pytest.raises(WorldError, match="the server is gone"):
+            plan_checkpoint(store, checkpoint, place, ignore)
+        assert time.monotonic() - began < 10
+    finally:
+        store.goes_on.set()
 
 
 def test_a_signal_ends_the_programs_that_work_waits_for() -> None:

@@ -196,6 +196,20 @@ def test_the_file_says_where_it_comes_from_and_reads_back() -> None:
     assert read_yaml(content, name="values").value == made
 
 
+def test_the_file_has_the_command_for_plain_helm_with_the_charts_own_path() -> None:
+    base = manifest()
+    chart = replace(base.own_chart, path="charts/other")
+    bundle = replace(
+        base.bundle,
+        files=tuple(
+            replace(file, path=file.path.replace(base.own_chart.path, chart.path))
+            for file in base.bundle.files
+        ),
+    )
+    content = encode_values({}, replace(base, charts=(chart,), bundle=bundle), TARGET).decode()
+    assert "helm upgrade --install inference ./charts/other --namespace poolside-models" in content
+
+
 def deployment(*images: str) -> dict[str, Any]:
     containers = [{"name": f"c{n}", "image": item} for n, item in enumerate(images)]
     return {
