@@ -32,6 +32,7 @@ T = TypeVar("T")
 _SMALL_AT_ONCE = 16
 # Whole objects come one stream each, and are hashed as they come.
 _READS_AT_ONCE = 4
+_DELETE_HINT = "delete what is left of these, and run again"
 _RUN_AGAIN = "run again"
 
 
@@ -189,24 +190,31 @@ class Upload:
                 hint="the object was deleted again; run again",
             )
         if judged.sameness is Sameness.UNKNOWN and self.checks_content:
-            self._read_back([item], ours={item.key})
+            wrong = self._difference(item, ours=True)
+            if wrong:
+                raise ContentError(wrong, hint=_DELETE_HINT)
 
     def _read_back(self, files: Sequence[FileUpload], *, ours: Set[str]) -> None:
         """Compare whole objects with what was signed; what we sent and is wrong is deleted."""
         wrong: dict[str, str] = {}
 
         def compare(item: FileUpload) -> None:
-            difference = first_wrong_part(self.store, item.key, item.file)
-            if difference and item.key in ours:
-                self.store.delete(item.key)
-                difference += " (deleted again)"
-            if difference:
-                wrong[item.key] = f"{item.key}: holds other bytes than were sent: {difference}"
+            wrong[item.key] = self._difference(item, ours=item.key in ours)
 
         self._each(compare, files, _READS_AT_ONCE)
-        if wrong:
-            told = "; ".join(wrong[item.key] for item in files if item.key in wrong)
-            raise ContentError(told, hint="delete what is left of these, and run again")
+        told = "; ".join(wrong[item.key] for item in files if wrong[item.key])
+        if told:
+            raise ContentError(told, hint=_DELETE_HINT)
+
+    def _difference(self, item: FileUpload, *, ours: bool) -> str:
+        """Say what an object has other than was signed, and delete it if it was sent by us."""
+        difference = first_wrong_part(self.store, item.key, item.file)
+        if not difference:
+            return ""
+        if ours:
+            self.store.delete(item.key)
+            difference += " (deleted again)"
+        return f"{item.key}: holds other bytes than were sent: {difference}"
 
 
 @contextmanager

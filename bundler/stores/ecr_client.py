@@ -26,6 +26,7 @@ from bundler.stores.login import Login, source_text
 
 if TYPE_CHECKING:
     from types_boto3_ecr import ECRClient
+    from types_boto3_ecr.type_defs import AuthorizationDataTypeDef
 
 _ATTEMPTS = 5
 _CONNECT_SECONDS, _READ_SECONDS = 10, 60
@@ -94,13 +95,17 @@ class EcrLogins:
             DeniedError, WorldError: AWS gives none, and the old one has ended.
         """
         with self._lock:
-            if self._login is None or self._clock() >= self._end:
-                return self._ask()
-            if self._clock() >= self._renewal:
-                with contextlib.suppress(WorldError):  # said when the old one ends
-                    return self._ask()
-                self._renewal = self._clock() + _PAUSE_SECONDS
-            return self._login
+            now = self._clock()
+            if self._login is None or now >= self._end:
+                return self._keep(self._ask())
+            if now < self._renewal:
+                return self._login
+            old, self._renewal = self._login, now + _PAUSE_SECONDS
+        with contextlib.suppress(WorldError):  # said when the old one ends, which others go on with
+            found = self._ask()
+            with self._lock:
+                return self._keep(found)
+        return old
 
     def renew(self) -> Login:
         """Ask for a new login since the registry refuses this one.
@@ -113,16 +118,19 @@ class EcrLogins:
         seen = self._asked
         with self._lock:
             if self._login is None or self._asked == seen:
-                return self._ask()
+                return self._keep(self._ask())
             return self._login
 
-    def _ask(self) -> Login:
+    def _ask(self) -> AuthorizationDataTypeDef:
         with told(self._place):
             found = self._client.get_authorization_token().get("authorizationData")
         if not found:
             raise WorldError(f"{self._place}: Amazon ECR gave no login", hint="run again")
-        self._login = self._read(found[0].get("authorizationToken", ""))
-        self._set_end(found[0].get("expiresAt"))
+        return found[0]
+
+    def _keep(self, given: AuthorizationDataTypeDef) -> Login:
+        self._login = self._read(given.get("authorizationToken", ""))
+        self._set_end(given.get("expiresAt"))
         self._asked += 1
         return self._login
 

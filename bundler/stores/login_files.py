@@ -194,9 +194,9 @@ def _from_file(path: Path, content: bytes, host: str, run: Run) -> _Entry | None
 def _from_config(config: Mapping[str, object], host: str, run: Run) -> _Entry | None:
     """Find the login of a host in what a file holds; ValueError where that is malformed.
 
-    Docker and skopeo both ask the registry's own helper first. Of the store for all registries
-    skopeo knows nothing, and docker no longer looks at what is written once there is one; what
-    ``skopeo login`` wrote is the newer word, and is taken first here.
+    Docker and skopeo both ask the registry's own helper first, and no store where there is one. Of
+    the store for all registries skopeo knows nothing, and docker no longer looks at what is written
+    once there is one; what ``skopeo login`` wrote is the newer word, and is taken first here.
     """
     registry = host.partition("/")[0]
     logins, helper = _table(config, "auths"), _table(config, "credHelpers").get(registry)
@@ -206,7 +206,7 @@ def _from_config(config: Mapping[str, object], host: str, run: Run) -> _Entry | 
         for name in logins:
             if _registry_of(name) == scope and (login := _from_entry(name, _table(logins, name))):
                 return _Entry(login)
-    store = config.get("credsStore")
+    store = None if helper else config.get("credsStore")
     return _ask_helper(store, registry, run) if store else None
 
 

@@ -175,7 +175,7 @@ class OrasClient:
         with client.session.post(fields["realm"], data=form, allow_redirects=False) as answer:
             body = answer.json() if answer.ok else {}
             found = body.get("access_token") if isinstance(body, dict) else None
-            if not isinstance(found, str):
+            if not isinstance(found, str) or not found.isascii():
                 raise self._denied(place, answer)
             return found
 

@@ -103,8 +103,7 @@ class Repository:
         if link is None:
             return None
         url: str = urljoin(answer.url, link[1])
-        asked = answer.history[0].url if answer.history else answer.url
-        if origin(url) != origin(asked):
+        if origin(url) not in {origin(each.url) for each in (*answer.history, answer)}:
             raise MalformedError(f"{place}: the next page is at another host: {printable(url)}")
         return url
 

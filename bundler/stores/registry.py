@@ -22,10 +22,10 @@ from bundler.errors import (
 from bundler.oci_manifest import ACCEPTED, MAX_OCI_MANIFEST_BYTES
 from bundler.stores.base import Advance, StoredManifest
 from bundler.stores.registry_challenge import repository_scope
-from bundler.stores.registry_client import Client, Purpose
+from bundler.stores.registry_client import Client, Purpose, blob_size
 from bundler.stores.registry_errors import NOT_FOUND, broken, is_immutable_tag, said
 from bundler.stores.registry_messages import Answer, InterruptedTransferError, Request
-from bundler.stores.registry_upload import BlobUpload, blob_size
+from bundler.stores.registry_upload import BlobUpload
 from bundler.stores.registry_url import with_query
 from bundler.stores.retry import Tries
 

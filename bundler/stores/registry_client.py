@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
 
+from bundler.digest import Digest
 from bundler.errors import BundleError, WorldError
 from bundler.stores.registry_auth import Authorization
 from bundler.stores.registry_challenge import Scopes
 from bundler.stores.registry_errors import (
     FORBIDDEN,
+    NOT_FOUND,
     UNAUTHORIZED,
     asks_who_we_are,
     denied_elsewhere,
@@ -25,8 +28,9 @@ from bundler.stores.retry import Patience, Tries
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 5
+_NUMBER = re.compile(r"[0-9]{1,18}")
 # What is worth waiting for an operation that can be done without.
-_FEW, _BRIEF_SECONDS = 3, 20.0
+_FEW = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +66,7 @@ class Client:
 
     def begin_briefly(self) -> Tries:
         """Begin an operation that can be done without."""
-        patience = self._patience
-        tries, budget = min(_FEW, patience.tries), min(_BRIEF_SECONDS, patience.budget)
-        return Tries(replace(patience, tries=tries, budget=budget))
+        return Tries(replace(self._patience, tries=min(_FEW, self._patience.tries)))
 
     def ask(
         self,
@@ -151,3 +153,29 @@ class Client:
             )
         location = answer.headers.get("Location")
         return replace(request, url=resolve(request.url, location, place=purpose.place))
+
+
+def blob_size(
+    client: Client, purpose: Purpose, tries: Tries, blobs_url: str, digest: Digest
+) -> int | None:
+    """Ask for the bytes of a blob; None where it is not there.
+
+    Raises:
+        WorldError: The registry does not say.
+    """
+    request = Request(method="HEAD", url=f"{blobs_url}/{digest}")
+    answer = client.ask(request, purpose, tries, fine={200, NOT_FOUND})
+    if answer.status == NOT_FOUND:
+        return None
+    length = number(answer.headers.get("Content-Length"))
+    if length is None:
+        raise WorldError(
+            f"{purpose.place}: the registry does not say how many bytes it has",
+            hint="a proxy before the registry must pass the header Content-Length on",
+        )
+    return length
+
+
+def number(text: str | None) -> int | None:
+    """Read a header that counts bytes; None where there is none, or it does not."""
+    return int(text) if text and _NUMBER.fullmatch(text) else None

@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from bundler.blob_content import BlobContent
-from bundler.digest import Digest
 from bundler.errors import ContentError, WorldError, printable
 from bundler.stores.base import Advance
-from bundler.stores.registry_client import Client, Purpose
+from bundler.stores.registry_client import Client, Purpose, blob_size, number
 from bundler.stores.registry_errors import (
     NOT_FOUND,
     broken,
@@ -25,11 +24,9 @@ from bundler.stores.registry_errors import (
 )
 from bundler.stores.registry_messages import BUSY, Answer, InterruptedTransferError, Request
 from bundler.stores.registry_url import resolve, with_query
-from bundler.stores.retry import Tries
 
 _ACCEPTED, _NO_CONTENT, _RANGE_REFUSED = 202, 204, 416
 _RANGE = re.compile(r"(?:bytes=)?0-([0-9]{1,18})")
-_NUMBER = re.compile(r"[0-9]{1,18}")
 # The session is of no use any more; ECR says the second of a part at the wrong place.
 # Source: OCI distribution specification v1.1, "Error codes".
 _LOST = frozenset({"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID", "RANGE_INVALID"})
@@ -85,6 +82,7 @@ class BlobUpload:
         self._tries = client.begin()
         self._session: _Session | None = None
         self._sent = 0  # bytes that may have reached the session, and that ``advance`` knows of
+        self._closing = False  # whether the last request was to close the session
         self._refused_logins = 0  # since there was progress
         self._refused_whole = 0  # times that the registry had all, and did not want it
 
@@ -111,12 +109,12 @@ class BlobUpload:
             return True
         if self._client.wants_login(answer, self._purpose, self._refused_logins):
             self._refused_logins += answer.login is not None
-            return self._recovered("our login was no longer good", done=False)
+            self._closing = False
+            return self._recovered("our login was no longer good")
         if answer.status in BUSY:
             after = answer.headers.get("Retry-After")
             return self._recovered(f"it answered {in_words(answer)}", retry_after=after)
-        done = answer.status == NOT_FOUND and self._sent == self._blob.size
-        if done and self._is_there_by_and_by():
+        if answer.status == NOT_FOUND and self._is_there_by_and_by():
             return True
         self._begin_again(answer)
         return False
@@ -124,7 +122,7 @@ class BlobUpload:
     def _open(self) -> _Session:
         request = Request(method="POST", url=f"{self._blobs_url}/uploads/")
         answer = self._client.ask(request, self._purpose, self._tries, fine={_ACCEPTED})
-        least = _number(answer.headers.get("OCI-Chunk-Min-Length")) or 0
+        least = number(answer.headers.get("OCI-Chunk-Min-Length")) or 0
         return _Session(self._location(answer, None), least=least)
 
     def _location(self, answer: Answer, default: str | None) -> str:
@@ -134,6 +132,7 @@ class BlobUpload:
     def _send(self, session: _Session) -> Answer:
         """Send the rest of the blob, and close the session."""
         rest = self._blob.size - session.start
+        self._closing = False
         if session.start and rest >= max(1, session.least):
             answer = self._transfer("PATCH", session.url, session.start)
             if not answer.fine:  # 202; Amazon ECR: 201
@@ -141,6 +140,7 @@ class BlobUpload:
             url = self._location(answer, session.url)
             session = self._session = replace(session, url=url, start=self._blob.size)
             self._refused_logins = 0
+        self._closing = True
         url = with_query(session.url, digest=str(self._blob.digest))
         return self._transfer("PUT", url, session.start)
 
@@ -185,17 +185,15 @@ class BlobUpload:
         cause: InterruptedTransferError | None = None,
         *,
         retry_after: str | None = None,
-        done: bool = True,
     ) -> bool:
-        """Wait, and find out where we are; True when it was ``done`` after all."""
+        """Wait, and find out where we are; True when the blob is there after all."""
         hope = self._tries.again(retry_after, counted=cause is None or not cause.away)
-        done = done and self._sent == self._blob.size
-        if done and self._is_there():
+        if self._may_be_done and self._is_there():
             return True
         if not hope:
             raise broken(self._purpose.place, reason, tried=self._tries.failed) from cause
         self._session = self._resumed()
-        if done and self._session is None and self._is_there_by_and_by():
+        if self._session is None and self._is_there_by_and_by():
             return True
         start = self._session.start if self._session else 0
         if self._tries.reached(start, self._blob.size):
@@ -252,16 +250,23 @@ class BlobUpload:
             )
 
     def _is_there_by_and_by(self) -> bool:
-        """Look for a blob that was sent whole and may still be being put away.
+        """Look for a blob that may still be being put away.
 
-        That is waited for as long as sending it again takes, and for half of our time at most.
+        That is waited for as long as sending it again takes, and for half of the time at most that
+        is left.
         """
-        seconds = min(self._blob.size // _BYTES_PER_SECOND, self._tries.patience.budget / 2)
-        end = self._tries.spent + seconds
+        if not self._may_be_done:
+            return False
+        left = self._tries.patience.budget - self._tries.spent
+        end = self._tries.spent + min(self._blob.size // _BYTES_PER_SECOND, left / 2)
         while not self._is_there():
             if self._tries.spent >= end or not self._tries.again(counted=False):
                 return False
         return True
+
+    @property
+    def _may_be_done(self) -> bool:
+        return self._closing and self._sent == self._blob.size
 
     def _is_there(self) -> bool:
         url, digest = self._blobs_url, self._blob.digest
@@ -272,28 +277,3 @@ class BlobUpload:
                 hint="delete the blob in the registry, then run again",
             )
         return size is not None
-
-
-def blob_size(
-    client: Client, purpose: Purpose, tries: Tries, blobs_url: str, digest: Digest
-) -> int | None:
-    """Ask for the bytes of a blob; None where it is not there.
-
-    Raises:
-        WorldError: The registry does not say.
-    """
-    request = Request(method="HEAD", url=f"{blobs_url}/{digest}")
-    answer = client.ask(request, purpose, tries, fine={200, NOT_FOUND})
-    if answer.status == NOT_FOUND:
-        return None
-    length = _number(answer.headers.get("Content-Length"))
-    if length is None:
-        raise WorldError(
-            f"{purpose.place}: the registry does not say how many bytes it has",
-            hint="a proxy before the registry must pass the header Content-Length on",
-        )
-    return length
-
-
-def _number(text: str | None) -> int | None:
-    return int(text) if text and _NUMBER.fullmatch(text) else None

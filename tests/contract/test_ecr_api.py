@@ -332,6 +332,26 @@ class TestLogins:
         scripted.reply = gives
         assert logins.current() == Login("AWS", "p2")
 
+    def test_who_renews_early_keeps_nobody_waiting(self, scripted: Scripted) -> None:
+        clock, release = Clock(), threading.Event()
+        logins = self.logins(scripted, clock)
+        logins.current()
+        gives = scripted.reply
+
+        def slow(action: str, body: dict[str, object]) -> Answer:
+            release.wait(10)
+            return gives(action, body)
+
+        scripted.reply = slow
+        clock.now += self.HOURS - 20 * 60
+        with ThreadPoolExecutor() as pool:
+            renewing = pool.submit(logins.current)
+            while len(scripted.asked) < 2:
+                time.sleep(0.01)
+            assert pool.submit(logins.current).result(5) == Login("AWS", "p1")
+            release.set()
+            assert renewing.result() == logins.current() == Login("AWS", "p2")
+
     def test_who_may_not_renew_is_not_asked_about_for_each_request(
         self, scripted: Scripted
     ) -> None:

@@ -280,6 +280,39 @@ class TestUploadsThatBreakOff:
         assert scripted.asked.count("POST session") == (1 if comes else 2)
         assert 100 < sum(slept) < 200
 
+    def test_after_that_there_is_time_for_what_breaks_next(
+        self, scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(registry_upload, "_BYTES_PER_SECOND", 1)
+        late = Reply(status=504, headers={"Retry-After": "160"})
+        put = [late, Reply(takes=3 << 20)]
+
+        def script(seen: Seen) -> Reply | None:
+            if seen.method == "GET" and len(put) == 1:
+                return Reply(status=404)
+            return put.pop(0) if put and seen.method == "PUT" else None
+
+        scripted.script = script
+        slept: list[float] = []
+        send(scripted, Patience(sleep=slept.append, draw=lambda: 1.0))
+        assert scripted.asked.count("POST session") == 2
+
+    def test_what_was_never_closed_is_not_waited_for(
+        self, scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(registry_upload, "_BYTES_PER_SECOND", 1)
+        replies = {"PUT": [Reply(takes=3 << 20)], "PATCH": [error(404, "BLOB_UPLOAD_UNKNOWN")]}
+
+        def script(seen: Seen) -> Reply | None:
+            left = replies.get(seen.method)
+            return left.pop() if left else None
+
+        scripted.script = script
+        slept: list[float] = []
+        send(scripted, Patience(sleep=slept.append, draw=lambda: 1.0))
+        assert scripted.asked.count("PATCH session") == 1
+        assert sum(slept) < 5
+
     def test_what_a_lost_last_answer_left_there_must_have_the_size(
         self, scripted: Scripted
     ) -> None:
@@ -610,15 +643,6 @@ class TestRepositories:
         assert not scripted.open().mount("atlas", DIGEST, source="other")
         assert len(scripted.seen) == (3 if status in {429, 500, 503} else 1)
 
-    def test_nobody_waits_long_for_a_mount(self) -> None:
-        slept: list[float] = []
-        with serving() as server:
-            registry = server.open(patience=Patience(sleep=slept.append, draw=lambda: 1.0))
-            server.script = lambda _: Reply(status=404, headers={"Connection": "close"})
-            assert registry.blob_size("atlas", DIGEST) is None
-        assert not registry.mount("atlas", DIGEST, source="other")
-        assert sum(slept) <= 20
-
 
 class TestBusy:
     def test_the_time_that_it_wants_is_given(self, scripted: Scripted) -> None:
@@ -715,7 +739,7 @@ class Restarted:
         if self.back is None and sum(self.slept) >= self.seconds:
             port = int(self.first.address.rpartition(":")[2])
             self.back = self._running.enter_context(serving(port=port))
-            for what in ("blobs", "sessions", "seen"):
+            for what in ("blobs", "sessions", "seen", "script"):
                 setattr(self.back, what, getattr(self.first, what))
 
     def upload(self, tries: int = 10) -> None:
@@ -738,6 +762,17 @@ class TestRestarts:
         with pytest.raises(WorldError, match="cannot reach the registry: Connection refused"):
             registry.manifest("atlas", "1.0.0")
         assert 200 < sum(there.slept) <= patience.budget
+
+    def test_a_mount_is_waited_for(self) -> None:
+        there = Restarted(seconds=100)
+        there.first.script = lambda _: Reply(
+            status=201 if there.back else 404, headers={"Connection": "close"}
+        )
+        registry = there.first.open(patience=Patience(sleep=there.sleep, draw=lambda: 1.0))
+        assert registry.blob_size("atlas", DIGEST) is None
+        there.go()
+        assert registry.mount("atlas", DIGEST, source="other")
+        there.go()
 
     def test_an_upload_goes_on_where_it_was(self) -> None:
         there = Restarted(seconds=150)

@@ -780,6 +780,16 @@ class TestFiles:
         )
         assert open_logins("h:9", authfile=authfile).current() == ME
 
+    def test_and_no_store_is_asked_after_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        authfile = helper(tmp_path, monkeypatch, "credHelpers", "me")
+        authfile.write_text(json.dumps({"credHelpers": {"h:9": "fake"}, "credsStore": "missing"}))
+        (tmp_path / "docker-credential-fake").write_text(
+            "#!/bin/sh\ncat >/dev/null\necho credentials not found\nexit 1\n"
+        )
+        assert open_logins("h:9", authfile=authfile).current() is None
+
     def test_the_store_of_all_registries_comes_after_what_is_written(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
